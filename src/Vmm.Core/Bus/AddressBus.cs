@@ -1,0 +1,131 @@
+using System.Diagnostics.CodeAnalysis;
+
+namespace Vmm.Core.Bus;
+
+/// <summary>
+/// Port or MMIO dispatch: finds the device behind an address. Lookups take no lock and allocate nothing; they read one
+/// immutable snapshot that <see cref="Add"/> and <see cref="Remove"/> replace.
+/// </summary>
+public sealed class AddressBus
+{
+    private readonly Lock _writers = new();
+    private Snapshot _snapshot = Snapshot.Empty;
+    private long _unclaimed;
+
+    /// <summary>Makes an empty bus.</summary>
+    /// <param name="name">Named in errors: "port" or "MMIO".</param>
+    public AddressBus(string name) => Name = name;
+
+    /// <summary>The bus's name in errors and logs.</summary>
+    public string Name { get; }
+
+    /// <summary>How many accesses found nobody.</summary>
+    public long Unclaimed => Volatile.Read(ref _unclaimed);
+
+    /// <summary>Gives [<paramref name="start"/>, +<paramref name="length"/>) to a device.</summary>
+    /// <exception cref="VmmException">The range is empty, wraps around, or overlaps another device's.</exception>
+    public void Add(ulong start, ulong length, IBusDevice device, string deviceName)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        if (length == 0 || start + length - 1 < start)
+            throw VmmException.Configuration($"Cannot put {deviceName} on the {Name} bus at 0x{start:x}: the length 0x{length:x} is empty or wraps around.");
+        lock (_writers)
+        {
+            Snapshot old = _snapshot;
+            int at = old.CountOfStartsUpTo(start + (length - 1));
+            if (at > 0 && old.Last[at - 1] >= start)
+                throw VmmException.Configuration($"Cannot put {deviceName} on the {Name} bus at 0x{start:x}: {old.Names[at - 1]} is there already.");
+            Volatile.Write(ref _snapshot, new Snapshot(
+                [.. old.Start[..at], start, .. old.Start[at..]],
+                [.. old.Last[..at], start + (length - 1), .. old.Last[at..]],
+                [.. old.Devices[..at], device, .. old.Devices[at..]],
+                [.. old.Names[..at], deviceName, .. old.Names[at..]]));
+        }
+    }
+
+    /// <summary>Takes back the range that starts at <paramref name="start"/>; false when none does.</summary>
+    public bool Remove(ulong start)
+    {
+        lock (_writers)
+        {
+            Snapshot old = _snapshot;
+            int at = Array.BinarySearch(old.Start, start);
+            if (at < 0)
+                return false;
+            Volatile.Write(ref _snapshot, new Snapshot(
+                [.. old.Start[..at], .. old.Start[(at + 1)..]],
+                [.. old.Last[..at], .. old.Last[(at + 1)..]],
+                [.. old.Devices[..at], .. old.Devices[(at + 1)..]],
+                [.. old.Names[..at], .. old.Names[(at + 1)..]]));
+            return true;
+        }
+    }
+
+    /// <summary>A guest's read. Where nobody answers (also past the end of a range) it gives ones.</summary>
+    public void Read(ulong address, Span<byte> data)
+    {
+        if (TryFind(address, data.Length, out IBusDevice? device, out ulong offset))
+        {
+            device.Read(offset, data);
+            return;
+        }
+        data.Fill(0xFF);
+        Interlocked.Increment(ref _unclaimed);
+    }
+
+    /// <summary>A guest's write. Where nobody answers it is dropped.</summary>
+    public void Write(ulong address, ReadOnlySpan<byte> data)
+    {
+        if (TryFind(address, data.Length, out IBusDevice? device, out ulong offset))
+            device.Write(offset, data);
+        else
+            Interlocked.Increment(ref _unclaimed);
+    }
+
+    /// <summary>The device whose range holds the whole access, and the access's offset in it.</summary>
+    public bool TryFind(ulong address, int length, [NotNullWhen(true)] out IBusDevice? device, out ulong offset)
+    {
+        Snapshot s = Volatile.Read(ref _snapshot);
+        int at = s.CountOfStartsUpTo(address) - 1;
+        if (at < 0 || s.Last[at] < address || s.Last[at] - address < (ulong)(length - 1))
+        {
+            device = null;
+            offset = 0;
+            return false;
+        }
+        device = s.Devices[at];
+        offset = address - s.Start[at];
+        return true;
+    }
+
+    /// <summary>What is on the bus, in the order of addresses.</summary>
+    public IReadOnlyList<(ulong Start, ulong Last, string Name)> Ranges
+    {
+        get
+        {
+            Snapshot s = Volatile.Read(ref _snapshot);
+            return [.. s.Start.Zip(s.Last, s.Names)];
+        }
+    }
+
+    private sealed record Snapshot(ulong[] Start, ulong[] Last, IBusDevice[] Devices, string[] Names)
+    {
+        public static readonly Snapshot Empty = new([], [], [], []);
+
+        /// <summary>The number of ranges that start at or below an address.</summary>
+        public int CountOfStartsUpTo(ulong address)
+        {
+            ulong[] starts = Start;
+            int low = 0, high = starts.Length;
+            while (low < high)
+            {
+                int middle = (int)((uint)(low + high) >> 1);
+                if (starts[middle] <= address)
+                    low = middle + 1;
+                else
+                    high = middle;
+            }
+            return low;
+        }
+    }
+}

@@ -1,0 +1,16 @@
+namespace Vmm.Core.Memory;
+
+/// <summary>One range of guest RAM and the host memory behind it.</summary>
+/// <param name="Start">First guest-physical address; page-aligned.</param>
+/// <param name="Length">Bytes; a multiple of the page size.</param>
+/// <param name="HostAddress">Where it is mapped in this process; stays mapped as long as the owner of the memory lives.</param>
+/// <param name="FileDescriptor">The memfd behind it, or -1 for anonymous memory.</param>
+/// <param name="FileOffset">Offset of the range's first byte in that file.</param>
+public sealed record GuestRegion(ulong Start, ulong Length, nint HostAddress, int FileDescriptor, ulong FileOffset)
+{
+    /// <summary>The first address past the range.</summary>
+    public ulong End => Start + Length;
+
+    /// <summary>The host mapping as a pointer; valid for <see cref="Length"/> bytes.</summary>
+    internal unsafe byte* Host => (byte*)HostAddress;
+}
