@@ -1,0 +1,12 @@
+using System.Runtime.InteropServices;
+
+namespace Vmm.Core.Interop;
+
+internal static unsafe partial class LibC
+{
+    internal const int CLOCK_MONOTONIC = 1;
+    internal const int CLOCK_PROCESS_CPUTIME_ID = 2;
+
+    [LibraryImport(libc, SetLastError = true)]
+    internal static partial int clock_gettime(int clockid, timespec* tp);
+}

@@ -1,0 +1,107 @@
+using Vmm.Core.Interop;
+using static Vmm.Core.Interop.LibC;
+
+namespace Vmm.Core.Memory;
+
+/// <summary>How guest RAM is backed.</summary>
+/// <param name="Shared">A memfd, mapped MAP_SHARED, so that other processes (vhost-user back-ends) can map it; else anonymous memory.</param>
+/// <param name="HugePages">Explicit huge pages (hugetlbfs), which the host must have reserved.</param>
+/// <param name="HugePageSize">Bytes of one huge page, a power of two (2 MiB or 1 GiB on x86); 0 for the host's default.</param>
+/// <param name="Prefault">Touch all of it before the guest starts.</param>
+public readonly record struct GuestRamOptions(bool Shared = false, bool HugePages = false, ulong HugePageSize = 0, bool Prefault = false);
+
+/// <summary>Guest RAM: one host mapping, cut into the guest-physical ranges of the layout. Owns the mapping.</summary>
+public sealed unsafe class GuestRam : IDisposable
+{
+    private const uint Seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+
+    private readonly HostMapping _mapping;
+    private readonly FileDescriptor? _file;
+
+    private GuestRam(HostMapping mapping, FileDescriptor? file, GuestMemory memory)
+    {
+        _mapping = mapping;
+        _file = file;
+        Memory = memory;
+    }
+
+    /// <summary>Checked access to it.</summary>
+    public GuestMemory Memory { get; }
+
+    /// <summary>Allocates RAM for disjoint guest-physical ranges.</summary>
+    /// <param name="ranges">Start and length of each, in bytes, multiples of the page size.</param>
+    /// <param name="options">How to back it.</param>
+    /// <exception cref="VmmException">The host cannot give that much, or not in that way.</exception>
+    public static GuestRam Allocate(IReadOnlyList<(ulong Start, ulong Length)> ranges, GuestRamOptions options)
+    {
+        ulong size = 0;
+        foreach ((ulong _, ulong length) in ranges)
+            size += length;
+        ulong mapped = size;
+        if (options.HugePages && options.HugePageSize > 0)
+            mapped = (size + options.HugePageSize - 1) & ~(options.HugePageSize - 1);
+        FileDescriptor? file = options.Shared ? CreateFile(mapped, options) : null;
+        int flags = file != null ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
+        flags |= options.HugePages ? HugeFlags(options, MAP_HUGETLB) : MAP_NORESERVE;
+        if (options.Prefault)
+            flags |= MAP_POPULATE;
+        HostMapping? mapping = HostMapping.TryMap((nuint)mapped, PROT_READ | PROT_WRITE, file != null ? flags & ~MAP_HUGETLB & 0x3ffffff : flags, file?.Number ?? -1);
+        if (mapping == null)
+        {
+            int error = errno;
+            file?.Dispose();
+            throw Refused(size, options, error);
+        }
+        // A core dump of the program should not contain the guest.
+        _ = madvise(mapping.Address, mapping.Length, MADV_DONTDUMP);
+        return new GuestRam(mapping, file, new GuestMemory(Cut(ranges, mapping, file)));
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _mapping.Dispose();
+        _file?.Dispose();
+    }
+
+    private static IEnumerable<GuestRegion> Cut(IReadOnlyList<(ulong Start, ulong Length)> ranges, HostMapping mapping, FileDescriptor? file)
+    {
+        ulong offset = 0;
+        var regions = new List<GuestRegion>(ranges.Count);
+        foreach ((ulong start, ulong length) in ranges)
+        {
+            regions.Add(new GuestRegion(start, length, (nint)(mapping.Address + offset), file?.Number ?? -1, offset));
+            offset += length;
+        }
+        return regions;
+    }
+
+    private static FileDescriptor CreateFile(ulong size, GuestRamOptions options)
+    {
+        uint flags = MFD_CLOEXEC | MFD_ALLOW_SEALING | (options.HugePages ? (uint)HugeFlags(options, (int)MFD_HUGETLB) : 0);
+        int number = memfd_create("guest-ram", flags);
+        if (number < 0)
+            throw Refused(size, options, errno);
+        var file = new FileDescriptor(number);
+        // Sealed, so that nobody who is handed it can truncate it under us.
+        if (ftruncate(number, (long)size) >= 0 && fcntl(number, F_ADD_SEALS, Seals) >= 0)
+            return file;
+        int error = errno;
+        file.Dispose();
+        throw Refused(size, options, error);
+    }
+
+    private static int HugeFlags(GuestRamOptions options, int hugetlb) =>
+        hugetlb | (options.HugePageSize == 0 ? 0 : System.Numerics.BitOperations.Log2(options.HugePageSize) << MAP_HUGE_SHIFT);
+
+    private static VmmException Refused(ulong size, GuestRamOptions options, int error)
+    {
+        string what = $"Cannot allocate {size >> 20} MiB of guest memory";
+        if (options.HugePages)
+        {
+            string pages = options.HugePageSize == 0 ? "huge pages" : $"huge pages of {options.HugePageSize >> 20} MiB";
+            return VmmException.Host($"{what} in {pages}: {strerror(error)}; reserve enough of them (/proc/sys/vm/nr_hugepages) or use hugepages=off.");
+        }
+        return VmmException.Host($"{what}: {strerror(error)}; the host cannot give that much address space or memory, ask for less (--memory size=).");
+    }
+}
