@@ -1,0 +1,56 @@
+using Vmm.Core;
+
+namespace Vmm.Machine.Configuration;
+
+/// <summary>How the kernel is entered.</summary>
+public enum BootProtocol
+{
+    /// <summary>The quickest that the file allows, and the next one when that fails.</summary>
+    Auto,
+
+    /// <summary>A bzImage at its own 64-bit entry; it unpacks itself.</summary>
+    BzImage,
+
+    /// <summary>The kernel inside a bzImage, unpacked by the host, at its 64-bit entry.</summary>
+    Unpacked,
+
+    /// <summary>An ELF file by the entry that its PVH note names.</summary>
+    Pvh,
+
+    /// <summary>An ELF file by the 64-bit Linux boot protocol.</summary>
+    Linux64,
+}
+
+/// <summary><c>--boot protocol=auto|bzimage|unpacked|pvh|linux64</c>.</summary>
+/// <param name="Protocol">How the kernel is entered.</param>
+public sealed record BootConfig(BootProtocol Protocol = BootProtocol.Auto)
+{
+    private static readonly (string Word, BootProtocol Value)[] s_words =
+    [
+        ("auto", BootProtocol.Auto), ("bzimage", BootProtocol.BzImage), ("unpacked", BootProtocol.Unpacked),
+        ("pvh", BootProtocol.Pvh), ("linux64", BootProtocol.Linux64),
+    ];
+
+    /// <summary>The section in files and the environment.</summary>
+    public static readonly SectionSchema Section = new("boot", ["protocol"], OptionShape.Fields);
+
+    /// <summary>The option on the command line.</summary>
+    public static readonly OptionSchema Option = new(
+        "--boot", "protocol=auto|bzimage|unpacked|pvh|linux64",
+        "How the kernel is entered. Default: protocol=auto, the quickest way the file allows.",
+        "boot", null, OptionShape.Fields, [.. s_words.Select(word => "protocol=" + word.Word)]);
+
+    /// <summary>The protocol's name as the option has it.</summary>
+    public string Name => s_words[(int)Protocol].Word;
+
+    /// <summary>Reads and checks the section.</summary>
+    /// <exception cref="VmmException">There is no such protocol.</exception>
+    public static BootConfig From(OptionFields fields)
+    {
+        ArgumentNullException.ThrowIfNull(fields);
+        return new BootConfig(fields.Word("protocol", BootProtocol.Auto, s_words));
+    }
+
+    /// <summary>The argument of <c>--boot</c> that says the same.</summary>
+    public string ToOptionText() => $"protocol={Name}";
+}

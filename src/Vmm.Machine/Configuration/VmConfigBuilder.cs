@@ -1,0 +1,115 @@
+using Vmm.Core;
+
+namespace Vmm.Machine.Configuration;
+
+/// <summary>
+/// Gathers a configuration from its sources. Add them in the order of their importance, the least first (file, environment, command
+/// line): a later one replaces the keys that it names and leaves the others. Each section is read and checked once, at the end.
+/// </summary>
+public sealed class VmConfigBuilder
+{
+    private readonly List<OptionFields> _sections = [];
+
+    /// <summary>Adds one option of the command line.</summary>
+    /// <exception cref="VmmException">Its text does not follow the option's grammar, or has an unknown key.</exception>
+    public VmConfigBuilder AddOption(OptionSchema option, string text)
+    {
+        ArgumentNullException.ThrowIfNull(option);
+        ArgumentNullException.ThrowIfNull(text);
+        OptionFields fields = FieldsOf(Schema(option.Section));
+        if (option.Shape == OptionShape.Plain)
+            fields.Set(new OptionField(option.Key ?? SectionSchema.Whole, text, null, option.Name));
+        else
+            AddText(fields, option.Name, text);
+        return this;
+    }
+
+    /// <summary>Adds what a file or the environment says about a section in the command line's grammar.</summary>
+    /// <exception cref="VmmException">The text does not follow the section's grammar, or has an unknown key.</exception>
+    public VmConfigBuilder AddText(SectionSchema section, string origin, string text)
+    {
+        ArgumentNullException.ThrowIfNull(section);
+        AddText(FieldsOf(section), origin, text);
+        return this;
+    }
+
+    /// <summary>Adds one key of a section.</summary>
+    /// <exception cref="VmmException">The section does not know the key.</exception>
+    public VmConfigBuilder AddField(SectionSchema section, OptionField field)
+    {
+        ArgumentNullException.ThrowIfNull(section);
+        FieldsOf(section).Set(field);
+        return this;
+    }
+
+    /// <summary>Adds a JSON file, as <see cref="ConfigurationSources"/> reads it.</summary>
+    /// <exception cref="VmmException">The file is not there, is no JSON, or has a key that nobody knows.</exception>
+    public VmConfigBuilder AddFile(string path)
+    {
+        ConfigurationSources.AddFile(this, path);
+        return this;
+    }
+
+    /// <summary>Adds the environment's <c>VMM_*</c> variables; costs nothing but a look where there are none.</summary>
+    /// <exception cref="VmmException">A variable names a section or key that nobody knows.</exception>
+    public VmConfigBuilder AddEnvironment()
+    {
+        if (EnvironmentNames.Any())
+            ConfigurationSources.AddEnvironment(this);
+        return this;
+    }
+
+    /// <summary>Reads and checks every section.</summary>
+    /// <exception cref="VmmException">A value is wrong, or values do not fit together.</exception>
+    public VmConfig Build() => new()
+    {
+        Cpus = CpusConfig.From(FieldsOf(CpusConfig.Section)),
+        Memory = MemoryConfig.From(FieldsOf(MemoryConfig.Section)),
+        Payload = PayloadConfig.From(FieldsOf(PayloadConfig.Section)),
+        Boot = BootConfig.From(FieldsOf(BootConfig.Section)),
+        Serial = ConsoleConfig.From(FieldsOf(ConsoleConfig.SerialSection), ConsoleBackend.Tty),
+        DebugConsole = ConsoleConfig.From(FieldsOf(ConsoleConfig.DebugSection), ConsoleBackend.Off),
+        Acpi = AcpiConfig.From(FieldsOf(AcpiConfig.Section)),
+        OnReboot = RebootConfig.From(FieldsOf(RebootConfig.Section)),
+        Log = LogConfig.From(FieldsOf(LogConfig.Section)),
+    };
+
+    private static void AddText(OptionFields fields, string origin, string text)
+    {
+        if (fields.Schema.Shape == OptionShape.Plain)
+        {
+            fields.Set(new OptionField(SectionSchema.Whole, text, null, origin));
+            return;
+        }
+
+        IReadOnlyList<OptionField> parsed = OptionGrammar.Parse(origin, text);
+        if (fields.Schema.Shape == OptionShape.Choice && parsed.Count > 1)
+            throw VmmException.Configuration($"{origin}: it takes one of {string.Join(", ", fields.Schema.Keys)}, not {parsed.Count} of them.");
+        foreach (OptionField field in parsed)
+            fields.Set(field);
+    }
+
+    private static SectionSchema Schema(string name)
+    {
+        foreach (SectionSchema schema in VmConfig.Sections)
+        {
+            if (schema.Name == name)
+                return schema;
+        }
+
+        throw new ArgumentException($"There is no section {name}.", nameof(name));
+    }
+
+    private OptionFields FieldsOf(SectionSchema schema)
+    {
+        foreach (OptionFields fields in _sections)
+        {
+            if (fields.Schema == schema)
+                return fields;
+        }
+
+        var added = new OptionFields(schema);
+        _sections.Add(added);
+        return added;
+    }
+}
