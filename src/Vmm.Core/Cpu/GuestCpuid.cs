@@ -122,9 +122,9 @@ internal sealed class GuestCpuid
         int at = leaves.FindIndex(l => l.function > 0xB);
         kvm_cpuid_entry2[] topology =
         [
-            new() { function = 0xB, index = 0, flags = LibC.KVM_CPUID_FLAG_SIGNIFICANT_INDEX, eax = 0, ebx = 1, ecx = 1 << 8 },
-            new() { function = 0xB, index = 1, flags = LibC.KVM_CPUID_FLAG_SIGNIFICANT_INDEX, eax = (uint)_apicIdBits, ebx = (uint)_vcpus, ecx = (2 << 8) | 1 },
-            new() { function = 0xB, index = 2, flags = LibC.KVM_CPUID_FLAG_SIGNIFICANT_INDEX, ecx = 2 },
+            new() { function = 0xB, index = 0, flags = LibC.KVM_CPUID_FLAG_SIGNIFCANT_INDEX, eax = 0, ebx = 1, ecx = 1 << 8 },
+            new() { function = 0xB, index = 1, flags = LibC.KVM_CPUID_FLAG_SIGNIFCANT_INDEX, eax = (uint)_apicIdBits, ebx = (uint)_vcpus, ecx = (2 << 8) | 1 },
+            new() { function = 0xB, index = 2, flags = LibC.KVM_CPUID_FLAG_SIGNIFCANT_INDEX, ecx = 2 },
         ];
         leaves.InsertRange(at < 0 ? leaves.Count : at, topology);
     }

@@ -64,7 +64,7 @@ public sealed unsafe class GuestRam : IDisposable
         _file?.Dispose();
     }
 
-    private static IEnumerable<GuestRegion> Cut(IReadOnlyList<(ulong Start, ulong Length)> ranges, HostMapping mapping, FileDescriptor? file)
+    private static List<GuestRegion> Cut(IReadOnlyList<(ulong Start, ulong Length)> ranges, HostMapping mapping, FileDescriptor? file)
     {
         ulong offset = 0;
         var regions = new List<GuestRegion>(ranges.Count);
