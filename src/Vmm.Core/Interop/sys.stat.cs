@@ -1,0 +1,24 @@
+using System.Runtime.InteropServices;
+
+namespace Vmm.Core.Interop;
+
+internal static unsafe partial class LibC
+{
+    internal const int AT_FDCWD = -100;
+    internal const uint STATX_TYPE = 0x1;
+    internal const int S_IFMT = 0xF000;
+    internal const int S_IFREG = 0x8000;
+    internal const int S_IFDIR = 0x4000;
+
+    /// <summary>The head of <c>struct statx</c> that is used here, in the size of the whole (256 bytes).</summary>
+    [StructLayout(LayoutKind.Explicit, Size = 256)]
+    internal struct statx_t
+    {
+        [FieldOffset(0)] public uint stx_mask;
+        [FieldOffset(28)] public ushort stx_mode;
+        [FieldOffset(40)] public ulong stx_size;
+    }
+
+    [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    internal static partial int statx(int dirfd, string pathname, int flags, uint mask, statx_t* statxbuf);
+}
