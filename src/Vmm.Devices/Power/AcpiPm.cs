@@ -11,8 +11,8 @@ namespace Vmm.Devices.Power;
 public sealed class AcpiPm : IBusDevice, IDevice<AcpiPmState>, IDisposable
 {
     private const string Name = "ACPI power management";
-    private const ushort StatusBits = Timer | GlobalLock | PowerButton | SleepButton | RtcAlarm | Wake;
-    private const ushort EnableBits = Timer | GlobalLock | PowerButton | SleepButton | RtcAlarm;
+    private const ushort StatusBits = TimerCarry | GlobalLock | PowerButton | SleepButton | RtcAlarm | Wake;
+    private const ushort EnableBits = TimerCarry | GlobalLock | PowerButton | SleepButton | RtcAlarm;
     private const ushort ControlBits = SciEnable | BusMasterReload | (7 << SleepTypeShift);
 
     private readonly IInterruptLine _sci;
@@ -112,7 +112,7 @@ public sealed class AcpiPm : IBusDevice, IDevice<AcpiPmState>, IDisposable
                 }
             }
             UpdateInterrupt();
-            if (((enabled ^ _enable) & Timer) != 0)
+            if (((enabled ^ _enable) & TimerCarry) != 0)
                 Rearm();
         }
         if (powerOff)
@@ -184,7 +184,7 @@ public sealed class AcpiPm : IBusDevice, IDevice<AcpiPmState>, IDisposable
         if (half == _seenHalf)
             return;
         _seenHalf = half;
-        _status |= Timer;
+        _status |= TimerCarry;
         UpdateInterrupt();
     }
 
@@ -201,7 +201,7 @@ public sealed class AcpiPm : IBusDevice, IDevice<AcpiPmState>, IDisposable
     private void Rearm()
     {
         TimeSpan due = Timeout.InfiniteTimeSpan;
-        if ((_enable & Timer) != 0)
+        if ((_enable & TimerCarry) != 0)
         {
             ulong half = 1UL << (_timerBits - 1);
             ulong left = half - (Ticks & (half - 1));

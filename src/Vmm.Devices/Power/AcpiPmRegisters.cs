@@ -31,7 +31,7 @@ public static class AcpiPmRegisters
     public const byte ResetValue = 0x06;
 
     /// <summary>PM1 status and enable: the PM timer's highest bit changed (section 4.8.3.1.1).</summary>
-    public const ushort Timer = 1 << 0;
+    public const ushort TimerCarry = 1 << 0;
 
     /// <summary>PM1 status and enable: global lock released.</summary>
     public const ushort GlobalLock = 1 << 5;
