@@ -14,9 +14,7 @@ internal static unsafe partial class LibC
     [StructLayout(LayoutKind.Explicit, Size = 256)]
     internal struct statx_t
     {
-        [FieldOffset(0)] public uint stx_mask;
         [FieldOffset(28)] public ushort stx_mode;
-        [FieldOffset(40)] public ulong stx_size;
     }
 
     [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
