@@ -2,6 +2,13 @@ using System.Runtime.InteropServices;
 
 namespace Vmm.Core.Interop;
 
+/// <summary>The field that is used here, in the size of the whole.</summary>
+[StructLayout(LayoutKind.Explicit, Size = 256)]
+internal struct statx
+{
+    [FieldOffset(28)] internal ushort stx_mode;
+}
+
 internal static unsafe partial class LibC
 {
     internal const int AT_FDCWD = -100;
@@ -10,13 +17,9 @@ internal static unsafe partial class LibC
     internal const int S_IFREG = 0x8000;
     internal const int S_IFDIR = 0x4000;
 
-    /// <summary>The head of <c>struct statx</c> that is used here, in the size of the whole (256 bytes).</summary>
-    [StructLayout(LayoutKind.Explicit, Size = 256)]
-    internal struct statx_t
-    {
-        [FieldOffset(28)] public ushort stx_mode;
-    }
+    [LibraryImport(libc, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    internal static partial int statx(int dirfd, string pathname, int flags, uint mask, statx* statxbuf);
 
-    [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
-    internal static partial int statx(int dirfd, string pathname, int flags, uint mask, statx_t* statxbuf);
+    [LibraryImport(libc, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    internal static partial int chmod(string pathname, uint mode);
 }
