@@ -50,7 +50,7 @@ public sealed class PciBus
         {
             for (int device = 0; device < DeviceCount; device++)
             {
-                if (_functions.AsSpan(device * FunctionCount, FunctionCount).ContainsAnyExcept((IPciFunction?)null))
+                if (AnyFunction(device, first: 0))
                     continue;
                 Add(device, 0, pciFunction, name);
                 return device;
@@ -134,9 +134,19 @@ public sealed class PciBus
     private IPciFunction? Find(uint bus, uint deviceAndFunction) =>
         bus == 0 && deviceAndFunction < (uint)_functions.Length ? Volatile.Read(ref _functions[deviceAndFunction]) : null;
 
+    private bool AnyFunction(int device, int first)
+    {
+        for (int function = first; function < FunctionCount; function++)
+        {
+            if (_functions[(device * FunctionCount) + function] is not null)
+                return true;
+        }
+        return false;
+    }
+
     private void UpdateMultiFunction(int device)
     {
-        bool more = _functions.AsSpan(device * FunctionCount + 1, FunctionCount - 1).ContainsAnyExcept((IPciFunction?)null);
+        bool more = AnyFunction(device, first: 1);
         uint bit = 1u << device;
         Volatile.Write(ref _multiFunction, more ? _multiFunction | bit : _multiFunction & ~bit);
     }
