@@ -2,7 +2,10 @@ using Vmm.Core.Bus;
 
 namespace Vmm.Devices.Debugging;
 
-/// <summary>The console that Bochs and QEMU have at port 0xE9: every byte written goes out, and reading tells that it is there. It has no state.</summary>
+/// <summary>
+/// The console that Bochs and QEMU have at port 0xE9: every byte written goes out, and reading tells that it is there. It has no
+/// state.
+/// </summary>
 public sealed class DebugPort : IBusDevice
 {
     /// <summary>The port.</summary>

@@ -1,6 +1,9 @@
 namespace Vmm.Devices.I8042;
 
-/// <summary>Ports, bits and commands of the keyboard controller (IBM PS/2 Hardware Interface Technical Reference, "Keyboard and Auxiliary Device Controller").</summary>
+/// <summary>
+/// Ports, bits and commands of the keyboard controller (IBM PS/2 Hardware Interface Technical Reference, "Keyboard and Auxiliary
+/// Device Controller").
+/// </summary>
 public static class I8042Registers
 {
     /// <summary>Data port.</summary>

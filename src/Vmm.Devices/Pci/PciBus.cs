@@ -34,7 +34,10 @@ public sealed class PciBus
         {
             int at = device * FunctionCount + function;
             if (_functions[at] is not null)
-                throw VmmException.Configuration($"Cannot put {name} on the PCI bus at {device:x2}.{function}: {_names[at]} is there already.");
+            {
+                throw VmmException.Configuration(
+                    $"Cannot put {name} on the PCI bus at {device:x2}.{function}: {_names[at]} is there already.");
+            }
             _names[at] = name;
             Volatile.Write(ref _functions[at], pciFunction);
             UpdateMultiFunction(device);
@@ -50,7 +53,7 @@ public sealed class PciBus
         {
             for (int device = 0; device < DeviceCount; device++)
             {
-                if (AnyFunction(device, first: 0))
+                if (AnyFunction(device, 0))
                     continue;
                 Add(device, 0, pciFunction, name);
                 return device;
@@ -134,20 +137,19 @@ public sealed class PciBus
     private IPciFunction? Find(uint bus, uint deviceAndFunction) =>
         bus == 0 && deviceAndFunction < (uint)_functions.Length ? Volatile.Read(ref _functions[deviceAndFunction]) : null;
 
-    private bool AnyFunction(int device, int first)
+    private void UpdateMultiFunction(int device)
     {
-        for (int function = first; function < FunctionCount; function++)
+        uint bit = 1u << device;
+        Volatile.Write(ref _multiFunction, AnyFunction(device, 1) ? _multiFunction | bit : _multiFunction & ~bit);
+    }
+
+    private bool AnyFunction(int device, int from)
+    {
+        for (int function = from; function < FunctionCount; function++)
         {
-            if (_functions[(device * FunctionCount) + function] is not null)
+            if (_functions[device * FunctionCount + function] is not null)
                 return true;
         }
         return false;
-    }
-
-    private void UpdateMultiFunction(int device)
-    {
-        bool more = AnyFunction(device, first: 1);
-        uint bit = 1u << device;
-        Volatile.Write(ref _multiFunction, more ? _multiFunction | bit : _multiFunction & ~bit);
     }
 }

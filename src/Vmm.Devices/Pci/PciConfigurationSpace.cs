@@ -108,7 +108,10 @@ public sealed class PciConfigurationSpace
         int at = _nextExtended;
         int end = at + 4 + body.Length;
         if (end > Size || writable.Length > body.Length || version > 15)
-            throw new ArgumentException($"Extended capability 0x{id:x4} with {body.Length} bytes does not fit at offset 0x{at:x}.", nameof(body));
+        {
+            throw new ArgumentException(
+                $"Extended capability 0x{id:x4} with {body.Length} bytes does not fit at offset 0x{at:x}.", nameof(body));
+        }
         Store32(at, id | ((uint)version << 16));
         if (_lastExtended != 0)
             Store32(_lastExtended, ReadUInt32(_lastExtended) | ((uint)at << 20));
@@ -141,8 +144,10 @@ public sealed class PciConfigurationSpace
             _bytes[at] = now;
             if (at >= FirstCapability)
                 changes |= PciConfigurationChanges.Capabilities;
-            else if (now != old)
-                changes |= at is Command or Command + 1 ? PciConfigurationChanges.Command : at is >= Bar0 and < BarEnd ? PciConfigurationChanges.Bars : 0;
+            else if (now != old && at is (Command or Command + 1))
+                changes |= PciConfigurationChanges.Command;
+            else if (now != old && at is >= Bar0 and < BarEnd)
+                changes |= PciConfigurationChanges.Bars;
         }
         return changes;
     }

@@ -3,7 +3,8 @@ using Vmm.Core.Bus;
 namespace Vmm.Devices.Pci;
 
 /// <summary>
-/// Memory-mapped configuration space (PCI Express Base 5.0 section 7.2.2). The MCFG table has to tell its base and its buses; 1 MiB for each bus.
+/// Memory-mapped configuration space (PCI Express Base 5.0 section 7.2.2). The MCFG table has to tell its base and its buses; 1
+/// MiB for each bus.
 /// </summary>
 public sealed class PciEcam : IBusDevice
 {

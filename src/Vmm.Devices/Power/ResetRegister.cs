@@ -4,7 +4,8 @@ namespace Vmm.Devices.Power;
 
 /// <summary>
 /// The PC's reset control register at port 0xCF9, which is also the FADT's reset register (ACPI 6.5 section 4.8.3.6; Intel ICH9 data sheet
-/// section 13.7.5, RST_CNT). A machine with PCI gives it to <see cref="Pci.PciConfigPorts"/>, whose ports lie around it; one without puts it on the
+/// section 13.7.5, RST_CNT). A machine with PCI gives it to <see cref="Pci.PciConfigPorts"/>, whose ports lie around it; one
+/// without puts it on the
 /// bus itself, 1 byte long.
 /// </summary>
 public sealed class ResetRegister : IBusDevice, IDevice<ResetRegisterState>

@@ -3,7 +3,8 @@ using Vmm.Core.Bus;
 namespace Vmm.Devices.Pvpanic;
 
 /// <summary>
-/// The paravirtual panic device (QEMU's docs/specs/pvpanic): one byte that tells the host of a guest's panic. The same device serves as a port
+/// The paravirtual panic device (QEMU's docs/specs/pvpanic): one byte that tells the host of a guest's panic. The same device
+/// serves as a port
 /// and as MMIO. It has no state to save.
 /// </summary>
 public sealed class PvpanicDevice : IBusDevice

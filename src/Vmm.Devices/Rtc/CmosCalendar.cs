@@ -23,7 +23,9 @@ internal static class CmosCalendar
         ram[Century] = ToFormat(time.Year / 100, b);
     }
 
-    /// <summary>Reads a time from the registers. Parts out of range carry over, as 31 February does while a date is set piece by piece.</summary>
+    /// <summary>
+    /// Reads a time from the registers. Parts out of range carry over, as 31 February does while a date is set piece by piece.
+    /// </summary>
     public static DateTime Decode(ReadOnlySpan<byte> ram)
     {
         byte b = ram[B];
@@ -36,7 +38,10 @@ internal static class CmosCalendar
             .AddSeconds(FromFormat(ram[Seconds], b));
     }
 
-    /// <summary>The largest part of the alarm that a time does not match. 0xC0 and up in an alarm register matches anything (data sheet, "Alarm").</summary>
+    /// <summary>
+    /// The largest part of the alarm that a time does not match. 0xC0 and up in an alarm register matches anything (data sheet,
+    /// "Alarm").
+    /// </summary>
     public static AlarmPart AlarmMismatch(DateTime time, ReadOnlySpan<byte> ram)
     {
         byte b = ram[B];
