@@ -78,6 +78,8 @@ public sealed partial class AmlWriter : IDisposable
     /// <summary>ComputationalData for an integer (§20.2.3), in its shortest form. Tables of revision 2 have 64-bit integers.</summary>
     public AmlWriter Integer(ulong value)
     {
+        if (value <= 1)
+            return Byte((byte)value); // ZeroOp and OneOp are most of them.
         Span<byte> encoded = stackalloc byte[9];
         return Bytes(encoded[..EncodeInteger(value, encoded)]);
     }
@@ -154,7 +156,10 @@ public sealed partial class AmlWriter : IDisposable
 
     private AmlWriter Byte(byte value)
     {
-        Grow(1)[0] = value;
+        if (_length == _buffer.Length)
+            Grow(1)[0] = value;
+        else
+            _buffer[_length++] = value;
         return this;
     }
 
@@ -201,6 +206,15 @@ public sealed partial class AmlWriter : IDisposable
         if (kind == AmlBlockKind.ResourceTemplate)
             Byte(0x79).Byte(0x00); // End tag (§6.4.2.9); checksum 0 counts as correct.
         _depth--;
+
+        if (kind == AmlBlockKind.Plain && _length - start < 0x3F)
+        {
+            // Most blocks are short.
+            Grow(1);
+            _buffer.AsSpan(start, _length - start - 1).CopyTo(_buffer.AsSpan(start + 1));
+            _buffer[start] = (byte)(_length - start);
+            return;
+        }
 
         // A PkgLength of at most 4 bytes and a buffer's size, an integer, of at most 9.
         Span<byte> head = stackalloc byte[13];
