@@ -116,14 +116,6 @@ internal struct kvm_vcpu_events
     [FieldOffset(20)] internal uint flags;
 }
 
-[StructLayout(LayoutKind.Explicit, Size = 72)]
-internal struct kvm_guest_debug
-{
-    [FieldOffset(0)] internal uint control;
-    [FieldOffset(4)] internal uint pad;
-    [FieldOffset(8)] internal ulong debugreg0;
-}
-
 internal static partial class LibC
 {
     internal const uint KVM_CPUID_FLAG_SIGNIFCANT_INDEX = 1;

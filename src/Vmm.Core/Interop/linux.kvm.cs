@@ -198,6 +198,14 @@ internal struct kvm_translation
     internal byte pad0, pad1, pad2, pad3, pad4;
 }
 
+[StructLayout(LayoutKind.Explicit, Size = 72)]
+internal struct kvm_guest_debug
+{
+    [FieldOffset(0)] internal uint control;
+    [FieldOffset(4)] internal uint pad;
+    [FieldOffset(8)] internal ulong debugreg0;
+}
+
 internal static partial class LibC
 {
     internal const int KVM_API_VERSION = 12;

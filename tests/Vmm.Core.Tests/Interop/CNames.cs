@@ -1,0 +1,44 @@
+namespace Vmm.Core.Tests.Interop;
+
+/// <summary>Where our names differ from C's, and what a system may lack. Everything that is not listed here must have its C name.</summary>
+internal static class CNames
+{
+    /// <summary>Headers that a file needs besides the one it is named after.</summary>
+    public static IReadOnlyDictionary<string, string[]> MoreHeaders { get; } = new Dictionary<string, string[]>
+    {
+        ["sys.stat"] = ["fcntl.h"], // AT_FDCWD
+    };
+
+    /// <summary>Headers of libraries that are loaded only where they are there, with the package that has them.</summary>
+    public static IReadOnlyDictionary<string, string> OptionalHeaders { get; } = new Dictionary<string, string>
+    {
+        ["lz4.h"] = "liblz4-dev",
+        ["zstd.h"] = "libzstd-dev",
+        ["lzma.h"] = "liblzma-dev",
+    };
+
+    /// <summary>Names that are younger than the oldest supported headers (Debian 12's), with the version that has them.</summary>
+    public static IReadOnlyDictionary<string, string> NewerThanOldestHeaders { get; } = new Dictionary<string, string>();
+
+    /// <summary>C types without a name of their own: members of the union in kvm_run; and names that C# would confuse.</summary>
+    public static IReadOnlyDictionary<string, string> Types { get; } = new Dictionary<string, string>
+    {
+        ["kvm_run_io"] = "__typeof__(((struct kvm_run *)0)->io)",
+        ["kvm_run_mmio"] = "__typeof__(((struct kvm_run *)0)->mmio)",
+        ["kvm_run_fail_entry"] = "__typeof__(((struct kvm_run *)0)->fail_entry)",
+        ["kvm_run_internal"] = "__typeof__(((struct kvm_run *)0)->internal)",
+        ["kvm_run_system_event"] = "__typeof__(((struct kvm_run *)0)->system_event)",
+        ["statx_t"] = "struct statx",
+    };
+
+    /// <summary>Structs of which we declare the head only, because they are never copied: KVM's own mapping holds them.</summary>
+    public static IReadOnlySet<string> HeadOnly { get; } = new HashSet<string> { "kvm_run" };
+
+    /// <summary>Fields that lie deeper in C.</summary>
+    public static IReadOnlyDictionary<string, string> Fields { get; } = new Dictionary<string, string>
+    {
+        ["kvm_irq_routing_entry.irqchip"] = "u.irqchip",
+        ["kvm_irq_routing_entry.msi"] = "u.msi",
+        ["kvm_guest_debug.debugreg0"] = "arch.debugreg[0]",
+    };
+}
