@@ -133,6 +133,9 @@ public sealed unsafe class TerminalTests
             termios before;
             Assert.Equal(0, openpty(&master, &slave, name, null, null));
             (_master, _slave) = (master, slave);
+
+            // FD_CLOEXEC: a terminal whose master the program itself had would never be lost.
+            Assert.Equal(0, fcntl(master, 2 /* F_SETFD */, 1));
             _ = tcgetattr(slave, &before);
             _before = before;
             string path = System.Runtime.InteropServices.Marshal.PtrToStringUTF8((nint)name)!;

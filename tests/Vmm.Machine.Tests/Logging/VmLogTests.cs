@@ -70,17 +70,18 @@ public sealed class VmLogTests : IDisposable
     [Fact]
     public void A_line_that_is_left_out_allocates_nothing()
     {
+        Func<int, string> line = static number => $"{number}";
         var limited = new RateLimitedLog(VmLog.Quiet, LogLevel.Info);
         using VmLog log = VmLog.Open(new LogConfig(LogLevel.Warn, _file));
         var exhausted = new RateLimitedLog(log, LogLevel.Warn, burst: 1, secondsPerLine: 1e6);
-        exhausted.Write(0, static number => $"{number}");
-        exhausted.Write(0, static number => $"{number}");
-        limited.Write(0, static number => $"{number}");
+        exhausted.Write(0, line);
+        exhausted.Write(0, line);
+        limited.Write(0, line);
         long before = GC.GetAllocatedBytesForCurrentThread();
         for (int i = 0; i < 1000; i++)
         {
-            limited.Write(i, static number => $"{number}");
-            exhausted.Write(i, static number => $"{number}");
+            limited.Write(i, line);
+            exhausted.Write(i, line);
         }
 
         Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
