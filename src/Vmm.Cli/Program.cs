@@ -1,1 +1,3 @@
-Console.WriteLine("vmm");
+using Vmm.Cli;
+
+return CommandLine.Run(args);

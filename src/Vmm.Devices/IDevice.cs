@@ -1,3 +1,5 @@
+using Vmm.Core;
+
 namespace Vmm.Devices;
 
 /// <summary>What every device can do besides answering on a bus: be reset, saved and restored.</summary>

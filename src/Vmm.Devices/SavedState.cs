@@ -18,14 +18,16 @@ public static class SavedState
     }
 
     /// <summary>Refuses a list of the wrong length.</summary>
-    /// <exception cref="VmmException">The list is missing or its length is not from <paramref name="least"/> to <paramref name="most"/>.</exception>
+    /// <exception cref="VmmException">The list is missing or its length is not from <paramref name="least"/> to <paramref
+    /// name="most"/>.</exception>
     public static void RequireLength(string device, string what, byte[]? found, int least, int most)
     {
         if (found is null || found.Length < least || found.Length > most)
         {
             string length = found is null ? "missing" : $"{found.Length} bytes long";
             throw VmmException.Configuration(
-                $"Cannot restore the {device}: its saved {what} is {length} and has to be {least} to {most} bytes. The snapshot is damaged; take another.");
+                $"Cannot restore the {device}: its saved {what} is {length} and has to be {least} to {most} bytes. " +
+                "The snapshot is damaged; take another.");
         }
     }
 }

@@ -63,7 +63,7 @@ internal sealed class BootRam
             to = Math.Min(to, limit);
             if (from >= to)
                 continue;
-            if (from >= reservedEnd || to <= reservedStart)
+            if (reservedStart >= reservedEnd || from >= reservedEnd || to <= reservedStart)
             {
                 if (HighestIn(from, to, length) is { } free)
                     return free;

@@ -88,7 +88,7 @@ internal sealed class DiskKernelFile : IKernelFile, IDisposable
     private static unsafe void RequireRegularFile(string path, string role)
     {
         // Safe: the buffer has the size of struct statx and lives for the call.
-        LibC.statx_t stat = default;
+        statx stat = default;
         if (LibC.statx(LibC.AT_FDCWD, path, 0, LibC.STATX_TYPE, &stat) != 0)
         {
             int error = Marshal.GetLastPInvokeError();

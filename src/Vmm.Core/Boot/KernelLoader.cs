@@ -30,20 +30,23 @@ public static class KernelLoader
         if (request.E820.Count is 0 or > BootLayout.MaximumMemoryMapEntries)
             throw new ArgumentException($"The memory map needs 1 to {BootLayout.MaximumMemoryMapEntries} entries.", nameof(request));
         var load = new KernelLoad(new BootRam(memory, request.E820), request, kernel, initramfs, CommandLineBytes(request.CommandLine));
-        bool elf = ElfImage.Claims(kernel);
-        switch (request.Protocol)
-        {
-            case BootProtocol.BzImage:
-                return BzImageLoader.Load(load, BzImageHeader.Parse(kernel), null);
-            case BootProtocol.Pvh or BootProtocol.Linux64 when elf:
-                return ElfLoader.Load(load, ElfImage.Parse(kernel), request.Protocol);
-            case BootProtocol.Auto when elf:
-                return ElfLoader.Load(load, ElfImage.Parse(kernel), BootProtocol.Auto);
-            case BootProtocol.Auto when !BzImageHeader.Claims(kernel):
-                throw NoKernel(kernel);
-            default:
-                return BzImageLoader.Load(load, BzImageHeader.Parse(kernel), null);
-        }
+        BootProtocol protocol = request.Protocol;
+        bool isElf = ElfImage.Claims(kernel);
+        if (isElf && (protocol is BootProtocol.Auto or BootProtocol.Pvh or BootProtocol.Linux64))
+            return ElfLoader.Load(load, ElfImage.Parse(kernel), protocol);
+        if (isElf)
+            throw VmmException.Configuration($"The {kernel.Name} is an ELF file and not a bzImage; boot it by PVH or its 64-bit entry.");
+        if (!BzImageHeader.Claims(kernel))
+            throw NoKernel(kernel);
+
+        BzImageHeader header = BzImageHeader.Parse(kernel);
+        if (protocol == BootProtocol.BzImage)
+            return BzImageLoader.Load(load, header, null);
+        load.CheckCommandLine(header.CommandLineSize);
+        if (UnpackedLoader.TryLoad(load, header, protocol, out string reason) is { } loaded)
+            return loaded;
+        // Who asked for a way gets that or an error; the default takes the slower way and says so.
+        return protocol == BootProtocol.Auto ? BzImageLoader.Load(load, header, reason) : throw VmmException.Configuration(reason);
     }
 
     /// <summary>Copies a range of a file into guest memory that the caller knows to be there, without a buffer in between.</summary>

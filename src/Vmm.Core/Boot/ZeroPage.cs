@@ -87,7 +87,7 @@ internal static class ZeroPage
         BinaryPrimitives.WriteUInt16LittleEndian(page[Version..], OwnVersion);
         BinaryPrimitives.WriteUInt16LittleEndian(page[XLoadFlags..], OwnXLoadFlags);
         BinaryPrimitives.WriteUInt32LittleEndian(page[KernelAlignment..], 0x1000000);
-        BinaryPrimitives.WriteUInt32LittleEndian(page[InitrdAddressMax..], 0x7FFFFFFF);
+        BinaryPrimitives.WriteUInt32LittleEndian(page[InitrdAddressMax..], uint.MaxValue);
         BinaryPrimitives.WriteUInt32LittleEndian(page[CommandLineSize..], BootLayout.LinuxCommandLineLimit);
     }
 

@@ -1,25 +1,7 @@
 using Vmm.Core;
+using Vmm.Core.Boot;
 
 namespace Vmm.Machine.Configuration;
-
-/// <summary>How the kernel is entered.</summary>
-public enum BootProtocol
-{
-    /// <summary>The quickest that the file allows, and the next one when that fails.</summary>
-    Auto,
-
-    /// <summary>A bzImage at its own 64-bit entry; it unpacks itself.</summary>
-    BzImage,
-
-    /// <summary>The kernel inside a bzImage, unpacked by the host, at its 64-bit entry.</summary>
-    Unpacked,
-
-    /// <summary>An ELF file by the entry that its PVH note names.</summary>
-    Pvh,
-
-    /// <summary>An ELF file by the 64-bit Linux boot protocol.</summary>
-    Linux64,
-}
 
 /// <summary><c>--boot protocol=auto|bzimage|unpacked|pvh|linux64</c>.</summary>
 /// <param name="Protocol">How the kernel is entered.</param>

@@ -17,7 +17,7 @@ internal static class CrashReport
     private const ulong PageMask = 0xFFF;
 
     /// <summary>Builds the report. Runs on the vCPU's thread; a register that cannot be read leaves a sentence instead.</summary>
-    internal static string Build(KvmVcpu vcpu, GuestMemory memory, string cause, IReadOnlyList<string> lastConsoleLines)
+    internal static string Build(KvmVcpu vcpu, GuestMemory memory, string cause, string lastConsoleLines)
     {
         var text = new StringBuilder();
         Line(text, $"--- vCPU {vcpu.Id}: {cause}");
@@ -35,11 +35,10 @@ internal static class CrashReport
         {
             Line(text, $"registers: {e.Message}");
         }
-        if (lastConsoleLines.Count > 0)
+        if (lastConsoleLines.Length > 0)
         {
-            Line(text, $"--- last {lastConsoleLines.Count} console lines");
-            foreach (string line in lastConsoleLines)
-                Line(text, $"{line}");
+            Line(text, $"--- last console lines");
+            Line(text, $"{lastConsoleLines.TrimEnd()}");
         }
         Line(text, $"---");
         return text.ToString();

@@ -1,0 +1,125 @@
+using System.CommandLine;
+using System.CommandLine.Parsing;
+using Vmm.Machine.Configuration;
+
+namespace Vmm.Cli;
+
+/// <summary>
+/// The commands and their options. Only the command that is called gets its options: making all of them would be most of the
+/// program's start.
+/// </summary>
+internal static class CommandTree
+{
+    internal const string VerboseName = "--verbose";
+    internal const string ConfigName = "--config";
+    internal const string JsonName = "--json";
+    internal const string ShellName = "shell";
+
+    /// <summary>What each command is for, in the order of the help.</summary>
+    internal static readonly (string Name, string Help)[] Commands =
+    [
+        ("run", "Start a machine and stay with it until it ends."),
+        ("check", "Tell what this host can do, and what to do where it cannot."),
+        ("config", "Print the effective configuration as JSON that --config takes."),
+        ("completion", "Print a completion script for bash, zsh or fish."),
+        ("version", "Print the version."),
+    ];
+
+    /// <summary>Arguments mean what they say: no files of arguments (@file), no bundles (-vh).</summary>
+    internal static readonly ParserConfiguration Parsing = new() { EnablePosixBundling = false, ResponseFileTokenReplacer = null };
+
+    /// <summary>The tree for these arguments, or with every option when there are none to go by.</summary>
+    internal static RootCommand Build(string[]? args)
+    {
+        string? called = args is null ? null : Called(args);
+        var root = new RootCommand("Runs Linux guests on KVM.");
+
+        // Its own version option reads the assembly's attributes by reflection; its directives nobody asked for.
+        root.Options.Clear();
+        root.Directives.Clear();
+        root.Options.Add(Switch("--help", "Show this help.", "-h"));
+        root.Options.Add(new Option<bool>("--version") { Description = "Print the version." });
+        root.Options.Add(Switch(VerboseName, "Log what the program does (--log-level debug), and show details of errors.", "-v"));
+        foreach ((string name, string help) in Commands)
+        {
+            var command = new Command(name, help);
+            if (args is null || name == called)
+                AddOptions(command);
+            root.Subcommands.Add(command);
+        }
+
+        return root;
+    }
+
+    internal static bool IsVerbose(ParseResult parsed) => parsed.GetResult(VerboseName) is OptionResult { Implicit: false };
+
+    internal static bool AsksForHelp(ParseResult parsed) => parsed.GetResult("--help") is OptionResult { Implicit: false };
+
+    internal static bool AsksForVersion(ParseResult parsed) => parsed.GetResult("--version") is OptionResult { Implicit: false };
+
+    /// <summary>Runs the command that was called.</summary>
+    internal static int Execute(ParseResult parsed) => parsed.CommandResult.Command.Name switch
+    {
+        "run" => RunCommand.Execute(Configuration(parsed)),
+        "check" => CheckCommand.Execute(json: parsed.GetResult(JsonName) is OptionResult { Implicit: false }),
+        "config" => ConfigCommand.Execute(Configuration(parsed)),
+        "completion" => CompletionCommand.Execute(parsed.GetValue<string>(ShellName)!),
+        "version" => VersionCommand.Execute(),
+        _ => throw Vmm.Core.VmmException.Configuration("no command was given; try vmm run --kernel PATH, or vmm --help."),
+    };
+
+    /// <summary>Command line over environment over file over defaults.</summary>
+    internal static VmConfig Configuration(ParseResult parsed)
+    {
+        var builder = new VmConfigBuilder();
+        if (parsed.GetValue<string>(ConfigName) is { } path)
+            builder.AddFile(path);
+        builder.AddEnvironment();
+        if (IsVerbose(parsed))
+            builder.AddOption(LogConfig.LevelOption, "debug");
+        foreach (OptionSchema option in VmConfig.Options)
+        {
+            if (parsed.GetResult(option.Name) is OptionResult { Implicit: false } result)
+                builder.AddOption(option, result.Tokens[0].Value);
+        }
+
+        return builder.Build();
+    }
+
+    private static void AddOptions(Command command)
+    {
+        switch (command.Name)
+        {
+            case "run" or "config":
+                foreach (OptionSchema option in VmConfig.Options)
+                    command.Options.Add(new Option<string>(option.Name) { Description = option.Help, HelpName = option.Argument, Arity = ArgumentArity.ExactlyOne });
+                command.Options.Add(new Option<string>(ConfigName)
+                {
+                    Description = "A configuration in JSON; options and VMM_* variables go before it.",
+                    HelpName = "PATH",
+                    Arity = ArgumentArity.ExactlyOne,
+                });
+                break;
+            case "check":
+                command.Options.Add(new Option<bool>(JsonName) { Description = "Print the report as JSON." });
+                break;
+            case "completion":
+                command.Arguments.Add(new Argument<string>(ShellName) { Description = "bash, zsh or fish." });
+                break;
+        }
+    }
+
+    private static Option<bool> Switch(string name, string help, string alias) =>
+        new(name, alias) { Description = help, Recursive = true, Arity = ArgumentArity.Zero };
+
+    private static string? Called(string[] args)
+    {
+        foreach (string arg in args)
+        {
+            if (!arg.StartsWith('-'))
+                return arg;
+        }
+
+        return null;
+    }
+}

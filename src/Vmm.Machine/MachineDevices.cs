@@ -1,0 +1,138 @@
+using Vmm.Core.Boot.Acpi;
+using Vmm.Core.Bus;
+using Vmm.Core.Kvm;
+using Vmm.Core.Memory;
+using Vmm.Devices;
+using Vmm.Devices.Acpi;
+using Vmm.Devices.Debugging;
+using Vmm.Devices.I8042;
+using Vmm.Devices.Pci;
+using Vmm.Devices.Power;
+using Vmm.Devices.Pvpanic;
+using Vmm.Devices.Rtc;
+using Vmm.Devices.Serial;
+
+namespace Vmm.Machine;
+
+/// <summary>The devices that every machine has, put on its buses, and what ACPI says of them. This is where devices are registered.</summary>
+internal sealed class MachineDevices : IDisposable
+{
+    private const ushort DelayPort = 0xED;
+    private const ushort PostCodePortNumber = 0x80;
+    private const ushort DebugPortNumber = 0xE9;
+
+    private readonly MachineParts _parts;
+    private readonly List<IAcpiDescribed> _acpi = [];
+    private readonly AcpiPm _power;
+    private readonly CmosRtc _rtc;
+    private readonly I8042Controller _keyboard;
+
+    /// <summary>Makes them.</summary>
+    /// <param name="parts">Whose buses and interrupt lines they are put on.</param>
+    /// <param name="events">Told of power-off, reset and panic.</param>
+    /// <param name="serial">Where the serial port's output goes.</param>
+    /// <param name="debug">Where port 0xE9's output goes.</param>
+    /// <param name="bootTimer">Told of the guest's boot marks.</param>
+    internal MachineDevices(MachineParts parts, IGuestEventSink events, ICharacterSink serial, ICharacterSink debug, BootTimer bootTimer)
+    {
+        _parts = parts;
+        Serial = AddSerialPort(serial);
+        _rtc = AddClock();
+        _keyboard = AddKeyboardController(events);
+        _power = AddPowerManagement(events);
+        AddPvpanic(events);
+        AddDebugging(debug, bootTimer);
+        AddPci(events);
+    }
+
+    /// <summary>COM1.</summary>
+    internal Uart16550A Serial { get; }
+
+    /// <summary>Presses the ACPI power button; false when the guest does not listen to it.</summary>
+    internal bool PressPowerButton() => _power.PressPowerButton();
+
+    /// <summary>Presses Ctrl-Alt-Del; false when the guest does not listen to its keyboard.</summary>
+    internal bool PressCtrlAltDelete() => _keyboard.SendCtrlAltDel();
+
+    /// <summary>What the ACPI tables are to say of this machine.</summary>
+    internal AcpiDescription DescribeAcpi() => new()
+    {
+        ApicIds = [.. _parts.Vcpus.Select(vcpu => (uint)vcpu.Id)],
+        SciGsi = AcpiPmRegisters.SciIrq,
+        // KVM's default routing takes the 8254's line straight to input 0.
+        TimerGsi = 0,
+        PmTimerIs32Bit = true,
+        Ecam = EcamOfBus0,
+        Devices = _acpi,
+    };
+
+    public void Dispose()
+    {
+        _power.Dispose();
+        _rtc.Dispose();
+    }
+
+    private static AddressRange EcamOfBus0 => new(MemoryLayout.Ecam.Start, PciEcam.LengthPerBus);
+
+    private KvmIrqLine Line(uint gsi) => new(_parts.Vm, gsi);
+
+    private Uart16550A AddSerialPort(ICharacterSink sink)
+    {
+        var uart = new Uart16550A(sink, Line(UartRegisters.Com1Irq));
+        _parts.Ports.Add(UartRegisters.Com1Port, UartRegisters.PortCount, uart, "the serial port");
+        _acpi.Add(new SerialPortAcpi(0, UartRegisters.Com1Port, UartRegisters.Com1Irq));
+        return uart;
+    }
+
+    private CmosRtc AddClock()
+    {
+        IReadOnlyList<AddressRange> ram = _parts.Layout.Ram;
+        var rtc = new CmosRtc(
+            new CmosConfiguration { MemoryBelow4GiB = ram[0].Length, MemoryAbove4GiB = ram.Count > 1 ? ram[1].Length : 0 },
+            TimeProvider.System,
+            Line(CmosRegisters.Irq));
+        _parts.Ports.Add(CmosRegisters.IndexPort, CmosRegisters.PortCount, rtc, "the CMOS clock");
+        _acpi.Add(new RtcAcpi(CmosRegisters.Irq));
+        return rtc;
+    }
+
+    private I8042Controller AddKeyboardController(IGuestEventSink events)
+    {
+        var controller = new I8042Controller(Line(I8042Registers.KeyboardIrq), events);
+        _parts.Ports.Add(I8042Registers.DataPort, 1, controller.DataPort, "the keyboard controller's data port");
+        _parts.Ports.Add(I8042Registers.CommandPort, 1, controller.CommandPort, "the keyboard controller's command port");
+        _acpi.Add(new KeyboardControllerAcpi(I8042Registers.KeyboardIrq));
+        return controller;
+    }
+
+    private AcpiPm AddPowerManagement(IGuestEventSink events)
+    {
+        var power = new AcpiPm(Line(AcpiPmRegisters.SciIrq), events, TimeProvider.System);
+        _parts.Ports.Add(AcpiPmRegisters.Pm1aEventPort, AcpiPmRegisters.PortCount, power, "ACPI power management");
+        return power;
+    }
+
+    private void AddPvpanic(IGuestEventSink events)
+    {
+        _parts.Ports.Add(PvpanicDevice.Port, PvpanicDevice.Length, new PvpanicDevice(events), "pvpanic");
+        _acpi.Add(new PvpanicAcpi(PvpanicDevice.Port));
+    }
+
+    private void AddDebugging(ICharacterSink debug, BootTimer bootTimer)
+    {
+        _parts.Ports.Add(DebugPortNumber, 1, new DebugPort(debug), "the debug port");
+        _parts.Ports.Add(PostCodePortNumber, 1, new PostCodePort(bootTimer), "the POST code port");
+        _parts.Ports.Add(DelayPort, 1, new IgnoredPort(), "the delay port");
+        _parts.Mmio.Add(BootTimer.Address, BootTimer.Length, bootTimer, "the boot timer");
+    }
+
+    private void AddPci(IGuestEventSink events)
+    {
+        var bus = new PciBus();
+        bus.Add(0, 0, new PciHostBridge(), "the host bridge");
+        _parts.Ports.Add(PciRegisters.ConfigAddressPort, 8, new PciConfigPorts(bus, new ResetRegister(events)), "PCI configuration");
+        _parts.Mmio.Add(EcamOfBus0.Start, EcamOfBus0.Length, new PciEcam(bus), "PCI Express configuration");
+        _acpi.Add(new PciHostBridgeAcpi { Window64 = _parts.Layout.Pci64, LastBus = 0 });
+        _acpi.Add(new MotherboardAcpi { Ecam = EcamOfBus0 });
+    }
+}
