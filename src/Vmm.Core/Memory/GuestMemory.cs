@@ -87,16 +87,24 @@ public sealed unsafe class GuestMemory
     public bool TryRead<T>(ulong address, out T value) where T : unmanaged
     {
         byte* host = Find(address, (ulong)sizeof(T));
-        value = host == null ? default : Unsafe.ReadUnaligned<T>(host);
-        return host != null;
+        if (host != null)
+        {
+            value = Unsafe.ReadUnaligned<T>(host);
+            return true;
+        }
+        // Rare: it may lie across two ranges that touch.
+        T parts = default;
+        bool whole = TryRead(address, MemoryMarshal.AsBytes(new Span<T>(ref parts)));
+        value = whole ? parts : default;
+        return whole;
     }
 
-    /// <summary>Writes a value; false where it is not wholly RAM.</summary>
+    /// <summary>Writes a value; false where it is not wholly RAM (earlier bytes may be written).</summary>
     public bool TryWrite<T>(ulong address, T value) where T : unmanaged
     {
         byte* host = Find(address, (ulong)sizeof(T));
         if (host == null)
-            return false;
+            return TryWrite(address, MemoryMarshal.AsBytes(new ReadOnlySpan<T>(in value)));
         Unsafe.WriteUnaligned(host, value);
         return true;
     }

@@ -38,8 +38,12 @@ public sealed unsafe class GuestRam : IDisposable
         foreach ((ulong _, ulong length) in ranges)
             size += length;
         ulong mapped = size;
-        if (options.HugePages && options.HugePageSize > 0)
-            mapped = (size + options.HugePageSize - 1) & ~(options.HugePageSize - 1);
+        if (options.HugePages)
+        {
+            // Whole pages: a file of huge pages is refused any other size, and munmap would give nothing back.
+            ulong page = options.HugePageSize > 0 ? options.HugePageSize : DefaultHugePageSize();
+            mapped = (size + page - 1) & ~(page - 1);
+        }
         FileDescriptor? file = options.Shared ? CreateFile(mapped, options) : null;
         int flags = file != null ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
         flags |= options.HugePages ? HugeFlags(options, MAP_HUGETLB) : MAP_NORESERVE;
@@ -93,6 +97,26 @@ public sealed unsafe class GuestRam : IDisposable
 
     private static int HugeFlags(GuestRamOptions options, int hugetlb) =>
         hugetlb | (options.HugePageSize == 0 ? 0 : System.Numerics.BitOperations.Log2(options.HugePageSize) << MAP_HUGE_SHIFT);
+
+    /// <summary>Bytes, from /proc/meminfo ("Hugepagesize:    2048 kB"); x86's 2 MiB where it does not tell.</summary>
+    private static ulong DefaultHugePageSize()
+    {
+        const string key = "Hugepagesize:";
+        try
+        {
+            foreach (string line in File.ReadLines("/proc/meminfo"))
+            {
+                if (line.StartsWith(key, StringComparison.Ordinal) &&
+                    ulong.TryParse(line.AsSpan(key.Length).Trim().TrimEnd("kB ").TrimEnd(), out ulong kib) && System.Numerics.BitOperations.IsPow2(kib))
+                    return kib << 10;
+            }
+        }
+        catch (IOException)
+        {
+            // No /proc: the usual size.
+        }
+        return 2 << 20;
+    }
 
     private static VmmException Refused(ulong size, GuestRamOptions options, int error)
     {

@@ -31,7 +31,7 @@ public sealed class AddressBusTests
                         return false;
                 }
                 return true;
-            }).Check(Config.QuickThrowOnFailure.WithMaxTest(300).WithReplay(20261121, 3));
+            }).Check(Config.QuickThrowOnFailure.WithMaxTest(100).WithReplay(20261121, 3));
         }
     }
 

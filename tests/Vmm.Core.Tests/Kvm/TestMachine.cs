@@ -16,7 +16,7 @@ internal sealed unsafe class TestMachine : IVcpuObserver, IDisposable
     public const ulong RamSize = 2 << 20;
 
     /// <summary>How long a guest may take before the test is given up: no measure, only a way out of a hang.</summary>
-    public static readonly TimeSpan Watchdog = TimeSpan.FromSeconds(100);
+    public static readonly TimeSpan Watchdog = TimeSpan.FromSeconds(60);
 
     private const ulong IdtAddress = 0x4000;
 

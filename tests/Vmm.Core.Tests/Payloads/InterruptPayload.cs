@@ -13,9 +13,12 @@ internal static class InterruptPayload
     private const int EndOfInterrupt = 0xB0;
     private const uint LevelTriggered = 1 << 15;
 
-    /// <summary>Software-enables the local APIC.</summary>
+    /// <summary>Software-enables the local APIC, and masks the PICs, which would answer the same lines with vectors of their own.</summary>
     public static void EnableLocalApic(this Assembler a)
     {
+        a.mov(al, 0xFF);
+        a.@out(0x21, al);
+        a.@out(0xA1, al);
         a.mov(rbx, LocalApic);
         a.mov(__dword_ptr[rbx + SpuriousVector], 0x1FF);
     }
