@@ -24,7 +24,11 @@ public unsafe class Dispatch : IDisposable
     public static int Run()
     {
         IConfig config = DefaultConfig.Instance
-            .AddJob(Job.Default.WithToolchain(InProcessEmitToolchain.Instance))
+            .AddJob(Job.Default
+                .WithToolchain(InProcessEmitToolchain.Instance)
+                .WithWarmupCount(5)
+                .WithIterationCount(12)
+                .WithIterationTime(Perfolizer.Horology.TimeInterval.FromMilliseconds(100)))
             .WithOptions(ConfigOptions.DisableLogFile);
         Summary summary = BenchmarkRunner.Run<Dispatch>(config.WithArtifactsPath(Path.Combine(Path.GetTempPath(), "vmm-benchmark-dispatch")));
         bool ok = summary.Reports.Length == 4 && summary.Reports.All(r => r.Success && r.GcStats.GetBytesAllocatedPerOperation(r.BenchmarkCase) == 0);
