@@ -9,7 +9,7 @@ other_modules="virtio_pci virtio_mmio virtio_blk virtio_net virtio_console virti
 
 recipe_key() {
     distribution_kernel "$suite" >&2
-    echo "$kernel_version-$(echo "$boot_modules $other_modules" | cat - "$here/build" "$here/distribution-image.sh" "$here/init" "$here/tiny-init.c" \
+    echo "$kernel_version-$(echo "$boot_modules $other_modules" | cat - "$here/build" "$repository/scripts/lib/images.sh" "$here/distribution-image.sh" "$here/init" "$here/tiny-init.c" \
         "$(command -v busybox)" | sha256sum | cut -c 1-10)"
 }
 

@@ -11,7 +11,7 @@ small_kernel() {
 
 recipe_key() {
     small_kernel >&2
-    echo "$source_version-$(hash_of "$here/build" "$here/recipes/small-6.1.sh" "$here/small-6.1.config" "$here/init" "$here/tiny-init.c" \
+    echo "$source_version-$(hash_of "$here/build" "$repository/scripts/lib/images.sh" "$here/recipes/small-6.1.sh" "$here/small-6.1.config" "$here/init" "$here/tiny-init.c" \
         "$(command -v busybox)")"
 }
 

@@ -1,16 +1,72 @@
+using System.Globalization;
 using Vmm.Core;
+using Vmm.Core.Boot;
+using Vmm.Devices.Debugging;
+using Vmm.Machine;
 using Vmm.Machine.Configuration;
+using Vmm.Machine.Console;
+using Vmm.Machine.Logging;
 
 namespace Vmm.Cli;
 
-/// <summary><c>vmm run</c>.</summary>
+/// <summary><c>vmm run</c>: makes the machine, runs it to its end, and says by its exit code how it ended.</summary>
 internal static class RunCommand
 {
-    /// <summary>Makes the machine, runs it to its end, and returns the exit code that says how it ended.</summary>
+    /// <summary>Runs the machine that a configuration describes.</summary>
     /// <exception cref="VmmException">The machine cannot be made or run.</exception>
     internal static int Execute(VmConfig config)
     {
         config.CheckRunnable();
-        throw VmmException.Host("this build has no machine to run yet; only vmm config, check and completion work.");
+        using VmLog log = VmLog.Open(config.Log);
+        using var machine = new VirtualMachine(config, new Narrator(log));
+        using var signals = new TerminationSignals(number => machine.Stop($"Ended by signal {number}."));
+        if (machine.SerialLocation is { } location)
+            Output.Details($"vmm: the serial console is at {location}");
+        VmExit exit = machine.Run();
+        // The console first: what the guest wrote last stands before what is said about its end, on a terminal that is in order again.
+        machine.Dispose();
+        Tell(exit, log);
+        return ExitCode(exit.Reason, signals.Received);
+    }
+
+    private static void Tell(VmExit exit, VmLog log)
+    {
+        log.Info($"The machine ended: {exit.Reason}. {exit.Message}");
+        if (exit.Reason is VmExitReason.PowerOff)
+            return;
+        if (exit.Message.Length > 0)
+            Output.Error(exit.Message);
+        if (exit.Report != null)
+            Output.Details(exit.Report.TrimEnd());
+    }
+
+    private static int ExitCode(VmExitReason reason, int signal) => reason switch
+    {
+        VmExitReason.PowerOff => ExitCodes.Success,
+        VmExitReason.Reboot => ExitCodes.Rebooted,
+        VmExitReason.Panic => ExitCodes.GuestPanic,
+        VmExitReason.TripleFault => ExitCodes.TripleFault,
+        VmExitReason.KvmInternalError => ExitCodes.KvmInternalError,
+        VmExitReason.Stopped when signal != 0 => ExitCodes.Signal(signal),
+        VmExitReason.Stopped => ExitCodes.EndedFromConsole,
+        _ => ExitCodes.HostError,
+    };
+
+    /// <summary>Puts what happens to the machine into the log. What a guest can provoke comes once a boot, so it cannot flood it.</summary>
+    private sealed class Narrator(VmLog log) : IMachineObserver
+    {
+        public void Started(LoadedKernel kernel)
+        {
+            if (kernel.FallbackReason != null)
+                log.Info($"The kernel is started as {kernel.Description}, since {kernel.FallbackReason}");
+            else
+                log.Info($"The kernel is started as {kernel.Description}.");
+        }
+
+        public void Restarting() => log.Info("The guest rebooted.");
+
+        public void BootMark(BootMark mark) => log.Info(string.Create(
+            CultureInfo.InvariantCulture,
+            $"Guest boot: {mark.Phase} code 0x{mark.Code:x2} after {mark.Wall.TotalMicroseconds:F0} us, {mark.Cpu.TotalMicroseconds:F0} CPU us."));
     }
 }

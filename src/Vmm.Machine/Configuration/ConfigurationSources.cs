@@ -36,7 +36,7 @@ internal static class ConfigurationSources
         }
 
         foreach (IConfigurationSection section in root.GetChildren())
-            AddSection(builder, section, $"{path}: {OptionGrammar.Show(section.Path).Trim('\'')}", (_, key) => $"{path}: {section.Key}.{key}");
+            AddSection(builder, section, $"{path}: {Clean(section.Key)}", (_, key) => $"{path}: {Clean(section.Key)}.{Clean(key)}");
     }
 
     /// <summary>Adds the environment.</summary>
@@ -45,9 +45,9 @@ internal static class ConfigurationSources
         IConfigurationRoot root = new ConfigurationBuilder().AddEnvironmentVariables(EnvironmentNames.Prefix).Build();
         foreach (IConfigurationSection section in root.GetChildren())
         {
-            string name = EnvironmentNames.Prefix + section.Key;
+            string name = EnvironmentNames.Prefix + Clean(section.Key);
             if (EnvironmentNames.IsConfiguration(name))
-                AddSection(builder, section, name, (_, key) => $"{name}__{key}");
+                AddSection(builder, section, name, (_, key) => $"{name}__{Clean(key)}");
         }
     }
 
@@ -85,7 +85,7 @@ internal static class ConfigurationSources
         {
             // {"pty": true} is how an object says the word alone.
             if (!bool.TryParse(value, out bool chosen) || !chosen)
-                throw VmmException.Configuration($"{origin}: it takes no value; write true, or {schema.Name} as the text '{key}'.");
+                throw VmmException.Configuration($"{origin}: it takes no value; write true, or {schema.Name} as the text '{Clean(key)}'.");
             value = null;
         }
 
@@ -122,6 +122,9 @@ internal static class ConfigurationSources
 
     /// <summary>Files and the environment may have capitals, and dashes where the option has them.</summary>
     private static string Canonical(string name) => name.ToLowerInvariant().Replace('-', '_');
+
+    /// <summary>A name for a message: on one line, not too long.</summary>
+    private static string Clean(string name) => OptionGrammar.Show(name)[1..^1];
 
     private static string OneLine(string text) => text.ReplaceLineEndings(" ");
 

@@ -10,6 +10,7 @@ namespace Vmm.Machine.Configuration;
 /// field  = key [ "=" value ]
 /// value  = text | quoted | "[" [ item *( "," item ) ] "]"
 /// item   = text | quoted
+/// key    = 1*(letter, digit, _ or -)
 /// text   = 1*(any character but , " [ ])
 /// quoted = DQUOTE *(any character but " and \, or \" or \\) DQUOTE
 /// </code>
@@ -90,6 +91,12 @@ public static class OptionGrammar
         {
             throw Error(origin, at < text.Length && text[at] is ',' ? "there are two commas, or one at the start, with nothing between; remove one."
                 : $"expected a key before {Show(text[at..])}; write key=value.");
+        }
+
+        foreach (char c in key)
+        {
+            if (!char.IsAsciiLetterOrDigit(c) && c is not ('_' or '-'))
+                throw Error(origin, $"{Show(key)} is no key; keys are letters, digits and underscores.");
         }
 
         if (at == text.Length || text[at] == ',')

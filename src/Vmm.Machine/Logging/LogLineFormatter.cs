@@ -10,13 +10,11 @@ namespace Vmm.Machine.Logging;
 /// <summary>One line per event: for people, or a JSON object with time, level, message and, where there is one, exception.</summary>
 internal sealed class LogLineFormatter(LogFormat format, bool forFile) : ITextFormatter
 {
-    internal const string Template = "{Message:l}";
     private const string Time = "yyyy-MM-ddTHH:mm:ss.fffZ";
 
     public void Format(LogEvent logEvent, TextWriter output)
     {
-        string message = logEvent.Properties.TryGetValue("Message", out LogEventPropertyValue? value) && value is ScalarValue { Value: string text }
-            ? text : logEvent.RenderMessage();
+        string message = logEvent.MessageTemplate.Text;
         output.Write(format == LogFormat.Json ? Json(logEvent, message) : Text(logEvent, message));
         output.Write('\n');
     }

@@ -2,6 +2,7 @@ using System.Runtime.CompilerServices;
 using Serilog;
 using Serilog.Core;
 using Serilog.Events;
+using Serilog.Parsing;
 using Vmm.Core;
 using Vmm.Machine.Configuration;
 
@@ -75,8 +76,8 @@ public sealed class VmLog : IDisposable
     [MethodImpl(MethodImplOptions.NoInlining)]
     private void WriteEnabled(LogLevel level, string message, Exception? exception)
     {
-        // The message is a property and not the template: braces in it mean nothing.
-        Get().Write(ToSerilog(level), exception, LogLineFormatter.Template, message);
+        // The message is one piece of text and no template: braces in it mean nothing, and Serilog needs no reflection to capture values.
+        Get().Write(new LogEvent(DateTimeOffset.Now, ToSerilog(level), exception, new MessageTemplate(message, [new TextToken(message)]), []));
     }
 
     private Logger Get()

@@ -1,0 +1,164 @@
+using System.Text;
+using FsCheck;
+using FsCheck.Fluent;
+using Vmm.Core;
+using Vmm.Core.Boot;
+using Vmm.Machine.Configuration;
+
+namespace Vmm.Machine.Tests.Configuration;
+
+/// <summary>Whatever somebody writes, the answer is a configuration or one sentence about what is wrong with it.</summary>
+public sealed class ConfigurationFuzzTests
+{
+    private const int Cases = 100_000;
+
+    private static readonly string[] s_optionSeeds =
+    [
+        "boot=2,max=4", "size=512M,shared=on,hugepages=on,hugepage_size=2M,prefault=off", "protocol=pvh", "tty", "file=\"a, \\\"b\\\"\"", "socket=/tmp/x",
+        "a=[b,c,\"d, e\"],f=\"\"", "on", "restart", "trace",
+    ];
+
+    private const string JsonSeed =
+        """{"cpus":{"boot":2,"max":4},"memory":{"size":"512M","shared":true,"hugepages":"on"},"payload":{"kernel":"k","cmdline":"a b"},"serial":{"file":"x"},"debug_console":"off","acpi":"on","on_reboot":"exit","log":{"level":"warn"}}""";
+
+    [Fact]
+    public void The_options_survive_mutated_text()
+    {
+        var random = new Random(1);
+        int accepted = 0;
+        for (int i = 0; i < Cases; i++)
+        {
+            OptionSchema option = VmConfig.Options[random.Next(VmConfig.Options.Count)];
+            string text = Mutate(random, s_optionSeeds[random.Next(s_optionSeeds.Length)], ",=[]\"\\ \0\nabMG19");
+            try
+            {
+                new VmConfigBuilder().AddOption(option, text).Build();
+                accepted++;
+            }
+            catch (VmmException e) when (e.Kind == VmmErrorKind.Configuration)
+            {
+                Assert.DoesNotContain('\n', e.Message);
+            }
+        }
+
+        // Both ways out are taken; else the mutations would test nothing.
+        Assert.InRange(accepted, Cases / 100, Cases - (Cases / 100));
+    }
+
+    [Fact]
+    public void The_json_reader_survives_mutated_files()
+    {
+        var random = new Random(2);
+        int accepted = 0;
+        for (int i = 0; i < Cases; i++)
+        {
+            byte[] json = Encoding.UTF8.GetBytes(Mutate(random, JsonSeed, "{}[]\",:0 9\\nt\0"));
+            if (random.Next(10) == 0)
+                json[random.Next(json.Length)] = (byte)random.Next(256);
+            try
+            {
+                var builder = new VmConfigBuilder();
+                ConfigurationSources.AddJson(builder, "vm.json", json);
+                builder.Build();
+                accepted++;
+            }
+            catch (VmmException e) when (e.Kind == VmmErrorKind.Configuration)
+            {
+                Assert.DoesNotContain('\n', e.Message);
+            }
+        }
+
+        Assert.InRange(accepted, Cases / 1000, Cases - (Cases / 100));
+    }
+
+    [Fact]
+    public void What_is_printed_reads_as_the_same_configuration() =>
+        Prop.ForAll(Gen.Choose(0, int.MaxValue).ToArbitrary(), seed =>
+        {
+            VmConfig config = Any(new Random(seed));
+            return ConfigurationSourcesTests.Json(VmConfigJson.Write(config)) == config && FromOptions(config) == config;
+        }).QuickCheckThrowOnFailure();
+
+    private static VmConfig FromOptions(VmConfig config)
+    {
+        var builder = new VmConfigBuilder()
+            .AddOption(CpusConfig.Option, config.Cpus.ToOptionText())
+            .AddOption(MemoryConfig.Option, config.Memory.ToOptionText())
+            .AddOption(PayloadConfig.CommandLineOption, config.Payload.CommandLine)
+            .AddOption(BootConfig.Option, config.Boot.ToOptionText())
+            .AddOption(ConsoleConfig.SerialOption, config.Serial.ToOptionText())
+            .AddOption(ConsoleConfig.DebugOption, config.DebugConsole.ToOptionText())
+            .AddOption(AcpiConfig.Option, config.Acpi.ToOptionText())
+            .AddOption(RebootConfig.Option, config.OnReboot.ToOptionText())
+            .AddOption(LogConfig.LevelOption, config.Log.LevelName)
+            .AddOption(LogConfig.FormatOption, config.Log.FormatName);
+        if (config.Payload.Kernel is { } kernel)
+            builder.AddOption(PayloadConfig.KernelOption, kernel);
+        if (config.Payload.Initramfs is { } initramfs)
+            builder.AddOption(PayloadConfig.InitramfsOption, initramfs);
+        if (config.Log.File is { } file)
+            builder.AddOption(LogConfig.FileOption, file);
+        return builder.Build();
+    }
+
+    private static VmConfig Any(Random random)
+    {
+        int boot = random.Next(1, 1025);
+        bool huge = random.Next(2) == 0;
+        ulong hugeSize = huge && random.Next(2) == 0 ? ByteSize.GiB : 2 * ByteSize.MiB;
+        ulong unit = huge ? hugeSize : 4096;
+        ulong size = ((ulong)random.NextInt64((long)(ByteSize.TiB / unit)) * unit) + ByteSize.GiB;
+        return new VmConfig
+        {
+            Cpus = new CpusConfig(boot, random.Next(2) == 0 ? null : random.Next(boot, 1025)),
+            Memory = new MemoryConfig(size, random.Next(2) == 0, huge, hugeSize, random.Next(2) == 0),
+            Payload = new PayloadConfig(Maybe(random), Maybe(random), random.Next(2) == 0 ? "" : Text(random)),
+            Boot = new BootConfig((BootProtocol)random.Next(5)),
+            Serial = Console(random, random.Next(1, 6)),
+            DebugConsole = Console(random, random.Next(0, 6)),
+            Acpi = new AcpiConfig(random.Next(2) == 0),
+            OnReboot = new RebootConfig((RebootAction)random.Next(2)),
+            Log = new LogConfig((LogLevel)random.Next(5), Maybe(random), (LogFormat)random.Next(2)),
+        };
+    }
+
+    private static ConsoleConfig Console(Random random, int backend) =>
+        new((ConsoleBackend)backend, (ConsoleBackend)backend is ConsoleBackend.File or ConsoleBackend.Socket ? Text(random) : null);
+
+    private static string? Maybe(Random random) => random.Next(2) == 0 ? null : Text(random);
+
+    private static string Text(Random random)
+    {
+        const string alphabet = "ab ,=[]\"\\'/{}:é漢#$";
+        var text = new StringBuilder();
+        for (int i = random.Next(1, 12); i > 0; i--)
+            text.Append(alphabet[random.Next(alphabet.Length)]);
+        return text.ToString();
+    }
+
+    private static string Mutate(Random random, string seed, string alphabet)
+    {
+        var text = new StringBuilder(seed);
+        for (int i = random.Next(0, 4); i > 0 && text.Length > 0; i--)
+        {
+            int at = random.Next(text.Length);
+            switch (random.Next(4))
+            {
+                case 0:
+                    text[at] = alphabet[random.Next(alphabet.Length)];
+                    break;
+                case 1:
+                    text.Insert(at, alphabet[random.Next(alphabet.Length)]);
+                    break;
+                case 2:
+                    text.Remove(at, random.Next(1, Math.Min(8, text.Length - at) + 1));
+                    break;
+                default:
+                    text.Insert(at, text.ToString(at, Math.Min(random.Next(1, 20), text.Length - at)));
+                    break;
+            }
+        }
+
+        return text.Length == 0 ? "x" : text.ToString();
+    }
+}

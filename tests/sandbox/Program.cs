@@ -1,0 +1,3 @@
+using Vmm.Sandbox;
+
+return await CommandLine.RunAsync(args).ConfigureAwait(false);
