@@ -29,9 +29,9 @@ public sealed class ConsoleTests(BootHost host, ITestOutputHelper log)
         host.Require();
         // 32 KiB through the real 8250 driver, raw and unechoed; the port's own tests paste 10 MB.
         byte[] paste = Encoding.ASCII.GetBytes(string.Concat(Enumerable.Range(0, 2048).Select(i => $"line {i:D9}\n")));
-        string script = $"stty raw -echo < /dev/ttyS0; echo ready; head -c {paste.Length} < /dev/ttyS0 | md5sum";
+        string script = $"stty raw -echo < /dev/ttyS0; echo ready; head -c {paste.Length} < /dev/ttyS0 | sha256sum";
         string vmm = Vmm("console=ttyS0 quiet vmm.run64=" + Convert.ToBase64String(Encoding.ASCII.GetBytes(script)) + " vmm.end=poweroff");
-        string expected = Convert.ToHexStringLower(System.Security.Cryptography.MD5.HashData(paste));
+        string expected = Convert.ToHexStringLower(System.Security.Cryptography.SHA256.HashData(paste));
         CommandResult result = await host.Shell(
             $"cd {host.Scratch}; rm -f in out; mkfifo in; {vmm} <in >out & pid=$!; exec 3>in; until grep -q ready out; do sleep 0.2; done; "
             + "i=0; while [ $i -lt 2048 ]; do printf 'line %09d\\n' $i; i=$((i+1)); done >&3; wait $pid; echo code=$?; cat out", s_limit);

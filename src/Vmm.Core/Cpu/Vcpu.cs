@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using Vmm.Core.Bus;
 using Vmm.Core.Interop;
 using Vmm.Core.Kvm;
@@ -171,22 +172,9 @@ internal sealed unsafe class Vcpu : IDisposable
             int error = Kvm.Run();
             if (error == 0)
             {
-                switch (run->exit_reason)
-                {
-                    case KVM_EXIT_IO:
-                        _counters.PortIo++;
-                        Port(run);
-                        continue;
-                    case KVM_EXIT_MMIO:
-                        _counters.Mmio++;
-                        Mmio(run);
-                        continue;
-                    case KVM_EXIT_INTR or KVM_EXIT_IRQ_WINDOW_OPEN or KVM_EXIT_HLT or KVM_EXIT_DEBUG:
-                        _counters.Other++;
-                        continue;
-                    default:
-                        return Final(run);
-                }
+                if (Dispatch(run))
+                    continue;
+                return Final(run);
             }
             if (error is not (EINTR or EAGAIN))
                 return new VcpuEnd(Id, VcpuEndReason.HostError, (ulong)error, $"KVM_RUN failed: {strerror(error)}");
@@ -197,6 +185,28 @@ internal sealed unsafe class Vcpu : IDisposable
             KickSignal.Consume();
             if (!ServeRequests())
                 return new VcpuEnd(Id, VcpuEndReason.Stopped, 0, null);
+        }
+    }
+
+    /// <summary>Serves one exit; false where it ends the vCPU. Allocates nothing. (Not private so that it can be measured by itself.)</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal bool Dispatch(kvm_run* run)
+    {
+        switch (run->exit_reason)
+        {
+            case KVM_EXIT_IO:
+                _counters.PortIo++;
+                Port(run);
+                return true;
+            case KVM_EXIT_MMIO:
+                _counters.Mmio++;
+                Mmio(run);
+                return true;
+            case KVM_EXIT_INTR or KVM_EXIT_IRQ_WINDOW_OPEN or KVM_EXIT_HLT or KVM_EXIT_DEBUG:
+                _counters.Other++;
+                return true;
+            default:
+                return false;
         }
     }
 

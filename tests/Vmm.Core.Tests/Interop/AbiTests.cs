@@ -45,7 +45,7 @@ public sealed partial class AbiTests(ITestOutputHelper output)
         if (!CCompiler.IsThere)
             SkipOrFail("there is no C compiler; install gcc and libc6-dev");
         InteropFile declared = InteropFile.All[file];
-        string[] headers = [declared.Header, .. CNames.MoreHeaders.GetValueOrDefault(file, [])];
+        string[] headers = CNames.Headers.GetValueOrDefault(file, [declared.Header]);
         string prologue = "#define _GNU_SOURCE 1\n#include <stddef.h>\n#include <stdio.h>\n" + string.Concat(headers.Select(h => $"#include <{h}>\n"));
         if (CCompiler.LinesWithErrors(prologue).Count > 0)
         {

@@ -3,10 +3,11 @@ namespace Vmm.Core.Tests.Interop;
 /// <summary>Where our names differ from C's, and what a system may lack. Everything that is not listed here must have its C name.</summary>
 internal static class CNames
 {
-    /// <summary>Headers that a file needs besides the one it is named after.</summary>
-    public static IReadOnlyDictionary<string, string[]> MoreHeaders { get; } = new Dictionary<string, string[]>
+    /// <summary>The headers of a file that is not named after its one header.</summary>
+    public static IReadOnlyDictionary<string, string[]> Headers { get; } = new Dictionary<string, string[]>
     {
-        ["sys.stat"] = ["fcntl.h"], // AT_FDCWD
+        ["sys.stat.mode"] = ["sys/stat.h", "fcntl.h"], // AT_FDCWD
+        ["sys.socket"] = ["sys/socket.h", "sys/un.h", "errno.h"], // sockaddr_un, ECONNREFUSED
     };
 
     /// <summary>Headers of libraries that are loaded only where they are there, with the package that has them.</summary>
@@ -28,6 +29,8 @@ internal static class CNames
         ["kvm_run_fail_entry"] = "__typeof__(((struct kvm_run *)0)->fail_entry)",
         ["kvm_run_internal"] = "__typeof__(((struct kvm_run *)0)->internal)",
         ["kvm_run_system_event"] = "__typeof__(((struct kvm_run *)0)->system_event)",
+        ["termios_cc"] = "__typeof__(((struct termios *)0)->c_cc)",
+        ["sockaddr_un_path"] = "__typeof__(((struct sockaddr_un *)0)->sun_path)",
         ["statx_t"] = "struct statx",
     };
 
