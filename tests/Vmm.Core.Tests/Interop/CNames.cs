@@ -6,7 +6,7 @@ internal static class CNames
     /// <summary>The headers of a file that is not named after its one header.</summary>
     public static IReadOnlyDictionary<string, string[]> Headers { get; } = new Dictionary<string, string[]>
     {
-        ["sys.stat.mode"] = ["sys/stat.h", "fcntl.h"], // AT_FDCWD
+        ["sys.stat"] = ["sys/stat.h", "fcntl.h"], // AT_FDCWD
         ["sys.socket"] = ["sys/socket.h", "sys/un.h", "errno.h"], // sockaddr_un, ECONNREFUSED
     };
 
@@ -31,7 +31,6 @@ internal static class CNames
         ["kvm_run_system_event"] = "__typeof__(((struct kvm_run *)0)->system_event)",
         ["termios_cc"] = "__typeof__(((struct termios *)0)->c_cc)",
         ["sockaddr_un_path"] = "__typeof__(((struct sockaddr_un *)0)->sun_path)",
-        ["statx_t"] = "struct statx",
     };
 
     /// <summary>Structs of which we declare the head only, because they are never copied: KVM's own mapping holds them.</summary>
