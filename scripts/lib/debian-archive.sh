@@ -48,11 +48,12 @@ debian_update() {
     state=$vmm_cache/apt/$suite
     mkdir -p "$state/lists/partial" "$state/cache/archives/partial"
     [ -e "$state/status" ] || : > "$state/status"
-    new_sources=$(debian_sources "$suite") || return 1
-    if [ "${VMM_REFRESH:-0}" != 1 ] && [ -n "$(find "$state/updated" -mmin -1440 2>/dev/null)" ] &&
-        [ "$new_sources" = "$(cat "$state/sources.list" 2>/dev/null)" ]; then
+    if [ "${VMM_REFRESH:-0}" != 1 ] && [ -n "$(find "$state/updated" -mmin -1440 2>/dev/null)" ] && [ -s "$state/sources.list" ] &&
+        [ "${VMM_DEBIAN_MIRROR:-}" = "$(cat "$state/mirror" 2>/dev/null)" ]; then
         return 0
     fi
+    new_sources=$(debian_sources "$suite") || return 1
+    printf '%s' "${VMM_DEBIAN_MIRROR:-}" > "$state/mirror"
     printf '%s\n' "$new_sources" > "$state/sources.list"
     if debian_apt "$suite" apt-get update >&2; then
         touch "$state/updated"

@@ -55,7 +55,11 @@ static void write_port(const void *data, size_t length)
         ssize_t n = write(port, p, length);
         if (n < 0) {
             if (errno == EINTR) continue;
-            if (errno == EAGAIN) { poll(&(struct pollfd){ port, POLLOUT, 0 }, 1, 1000); continue; }
+            if (errno == EAGAIN) {
+                struct pollfd room = { port, POLLOUT, 0 };
+                poll(&room, 1, 1000);
+                if (!(room.revents & POLLHUP)) continue;
+            }
             die("the host closed the channel");
         }
         p += n;
@@ -341,6 +345,13 @@ int main(int count, char **arguments)
     // The device node appears when the driver has talked to the device.
     for (int i = 0; i < 500 && (port = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK)) < 0; i++) usleep(10000);
     if (port < 0) die(path);
+    // The port counts as hung up until the driver has been told that the host is there.
+    for (int i = 0; i < 500; i++) {
+        struct pollfd state = { port, POLLOUT, 0 };
+        poll(&state, 1, 0);
+        if (!(state.revents & POLLHUP)) break;
+        usleep(10000);
+    }
 
     sigset_t children;
     sigemptyset(&children);
