@@ -32,8 +32,6 @@ internal sealed class VmmProgram : IDisposable
     private string _program = Environment.GetEnvironmentVariable("VMM_BINARY") is { Length: > 0 } binary
         ? binary : Path.Combine(AppContext.BaseDirectory, "vmm");
 
-    private readonly List<string> _made = [];
-
     internal VmmProgram()
     {
         Folder = Directory.CreateTempSubdirectory("vmm-test-").FullName;
@@ -47,7 +45,7 @@ internal sealed class VmmProgram : IDisposable
     internal string RunFolder => Path.Combine(Folder, "run");
 
     /// <summary>More environment of the program.</summary>
-    internal Dictionary<string, string> Environment_ { get; } = [];
+    internal Dictionary<string, string> Variables { get; } = [];
 
     /// <summary>Shell text before the program's name, as in "exec setpriv --reuid=1"; the program and its arguments follow.</summary>
     internal string Prefix { get; set; } = "exec";
@@ -63,7 +61,6 @@ internal sealed class VmmProgram : IDisposable
     {
         string path = Path.Combine(Folder, name);
         File.WriteAllBytes(path, content);
-        _made.Add(path);
         return path;
     }
 
@@ -89,13 +86,10 @@ internal sealed class VmmProgram : IDisposable
         }
 
         _program = Path.Combine(copy, Path.GetFileName(_program));
-        if (OperatingSystem.IsLinux())
-        {
-            const UnixFileMode everybody = (UnixFileMode)0x1FF;
-            File.SetUnixFileMode(Folder, everybody);
-            File.SetUnixFileMode(RunFolder, everybody);
-            File.SetUnixFileMode(_program, everybody);
-        }
+        const UnixFileMode everybody = (UnixFileMode)0x1FF;
+        File.SetUnixFileMode(Folder, everybody);
+        File.SetUnixFileMode(RunFolder, everybody);
+        File.SetUnixFileMode(_program, everybody);
     }
 
     /// <summary>Runs it to its end, and looks that nothing is left behind.</summary>
@@ -123,7 +117,7 @@ internal sealed class VmmProgram : IDisposable
 
         // The runtime's own debugging sockets are no matter of the program, and the shipped one has none.
         start.Environment["DOTNET_EnableDiagnostics"] = "0";
-        foreach ((string name, string value) in Environment_)
+        foreach ((string name, string value) in Variables)
             start.Environment[name] = value;
         return new RunningVmm(this, Process.Start(start)!);
     }
