@@ -13,6 +13,7 @@ public static class CommandLine
     public static int Run(string[] args)
     {
         ArgumentNullException.ThrowIfNull(args);
+        StandardStreams.Claim();
         bool verbose = false;
         try
         {

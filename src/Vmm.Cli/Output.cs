@@ -1,6 +1,7 @@
 using System.Text;
 using Vmm.Core;
 using Vmm.Core.Interop;
+using Vmm.Machine.Console;
 
 namespace Vmm.Cli;
 
@@ -22,7 +23,7 @@ internal static unsafe class Output
     /// <summary>Writes one line to standard error: "vmm: " and the message. That it may fail cannot be told to anybody.</summary>
     internal static void Error(string message)
     {
-        string newline = Machine.Console.TerminalMode.IsRaw ? "\r\n" : "\n";
+        string newline = TerminalMode.IsRaw ? "\r\n" : "\n";
         _ = WriteAll(2, $"vmm: {OneLine(message)}{newline}");
     }
 
@@ -31,6 +32,8 @@ internal static unsafe class Output
 
     private static int WriteAll(int fd, string text)
     {
+        if (StandardStreams.IsMissing(fd))
+            return LibC.EBADF;
         byte[] bytes = Encoding.UTF8.GetBytes(text);
         int at = 0;
 

@@ -18,8 +18,18 @@ internal static class RunCommand
     {
         config.CheckRunnable();
         using VmLog log = VmLog.Open(config.Log);
+
+        // Before the terminal is made raw: a signal in between would leave it so. Until there is a machine nothing has to be put in order.
+        VirtualMachine? made = null;
+        using var signals = new TerminationSignals(number =>
+        {
+            if (Volatile.Read(ref made) is { } running)
+                running.Stop($"Ended by signal {number}.");
+            else
+                TerminationSignals.ExitNow(number);
+        });
         using var machine = new VirtualMachine(config, new Narrator(log));
-        using var signals = new TerminationSignals(number => machine.Stop($"Ended by signal {number}."));
+        Volatile.Write(ref made, machine);
         if (machine.SerialLocation is { } location)
             Output.Details($"vmm: the serial console is at {location}");
         VmExit exit = machine.Run();

@@ -85,9 +85,10 @@ internal sealed class MachineLife : IVcpuObserver, IGuestEventSink, IDisposable
 
     public void Dispose()
     {
-        // The vCPUs first: afterwards nobody calls a device any more.
-        _parts.Dispose();
+        // The vCPUs first: afterwards nobody calls a device any more but its timers. Those before the interrupt lines they use.
+        _parts.StopVcpus();
         _devices.Dispose();
+        _parts.Dispose();
     }
 
     void IGuestEventSink.Signal(GuestEvent guestEvent)

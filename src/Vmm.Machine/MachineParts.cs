@@ -70,10 +70,18 @@ internal sealed unsafe class MachineParts : IDisposable
             vcpu.Start();
     }
 
-    public void Dispose()
+    /// <summary>Ends the vCPUs, and waits until they have.</summary>
+    internal void StopVcpus()
     {
         foreach (Vcpu vcpu in _vcpus)
             vcpu.RequestStop();
+        foreach (Vcpu vcpu in _vcpus)
+            vcpu.Join();
+    }
+
+    public void Dispose()
+    {
+        StopVcpus();
         foreach (Vcpu vcpu in _vcpus)
             vcpu.Dispose();
         Vm.Dispose();

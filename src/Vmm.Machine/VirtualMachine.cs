@@ -73,6 +73,8 @@ public sealed class VirtualMachine : IDisposable
             try
             {
                 life.Devices.Serial.ReceiveSpaceAvailable = _serial.SpaceAvailable;
+                // What a guest before this one had no room for.
+                _serial.SpaceAvailable();
                 LoadedKernel kernel = life.Start();
                 Observer?.Started(kernel);
                 if (!consolesStarted)
@@ -83,7 +85,10 @@ public sealed class VirtualMachine : IDisposable
                 }
                 VmExit exit = life.Wait();
                 if (exit.Reason != VmExitReason.Reboot || _config.OnReboot.Action != RebootAction.Restart)
+                {
+                    LetConsolesGo();
                     return exit;
+                }
             }
             finally
             {
@@ -152,15 +157,21 @@ public sealed class VirtualMachine : IDisposable
             _ended ??= exit;
             _life?.End(exit);
         }
+        LetConsolesGo();
     }
 
     private int ReceiveInput(ReadOnlySpan<byte> data)
     {
-        MachineLife? life;
+        // Between two lives there is nobody to type to. The lock keeps this one from being taken apart meanwhile.
         lock (_lock)
-            life = _life;
-        // Between two lives there is nobody to type to.
-        return life?.Devices.Serial.Receive(data) ?? data.Length;
+            return _life?.Devices.Serial.Receive(data) ?? data.Length;
+    }
+
+    // A vCPU may be waiting for room in a console whose other end takes nothing; it could not be ended.
+    private void LetConsolesGo()
+    {
+        _serial.LetGo();
+        _debug.LetGo();
     }
 
     private void OnCommand(ConsoleCommand command)

@@ -22,7 +22,6 @@ internal sealed class HostTerminal : IDisposable
         if (Console.IsInputRedirected || Stty("-g") is not { Length: > 0 } saved)
             return null;
         var terminal = new HostTerminal(saved, ReadSize() ?? new TerminalSize(24, 80));
-        // Output processing stays: what the sandbox's own terminal sends already has its carriage returns.
         Stty("raw", "-echo");
         return terminal;
     }

@@ -96,10 +96,11 @@ internal sealed class QemuProcess : IAsyncDisposable
         Process process;
         try
         {
+            // A session of its own, so that a ^C on our terminal reaches us and not the emulator.
             // 3 is the transfer disk. Its name goes before QEMU starts, so whatever kills us leaves no file.
             var info = new ProcessStartInfo("setpriv")
             {
-                ArgumentList = { "--pdeathsig", "KILL", "sh", "-c", "exec 3<>\"$1\" && rm \"$1\" && shift && exec qemu-system-x86_64 \"$@\"", "sh", transferPath },
+                ArgumentList = { "--pdeathsig", "KILL", "sh", "-c", "exec 3<>\"$1\" && rm \"$1\" && shift && exec setsid qemu-system-x86_64 \"$@\"", "sh", transferPath },
                 RedirectStandardInput = true,
                 RedirectStandardOutput = true,
                 RedirectStandardError = true,

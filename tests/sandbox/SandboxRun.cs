@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Microsoft.Win32.SafeHandles;
 
 namespace Vmm.Sandbox;
 
@@ -79,8 +80,8 @@ internal sealed class SandboxRun
 
     private async Task<CommandResult> PipedAsync(Sandbox sandbox, CancellationToken cancellation)
     {
-        using var output = Console.OpenStandardOutput();
-        using var errors = Console.OpenStandardError();
+        using var output = Standard(1);
+        using var errors = Standard(2);
         return await sandbox.RunAsync(
             command,
             new CommandOptions
@@ -89,7 +90,7 @@ internal sealed class SandboxRun
                 Environment = environment,
                 Directory = directory,
                 KeepOutput = false,
-                Input = Console.IsInputRedirected ? Console.OpenStandardInput() : null,
+                Input = Console.IsInputRedirected ? Standard(0) : null,
                 OnOutput = (isError, data) => Pass(isError ? errors : output, data),
             },
             cancellation).ConfigureAwait(false);
@@ -97,7 +98,7 @@ internal sealed class SandboxRun
 
     private async Task<CommandResult> InteractiveAsync(Sandbox sandbox, CancellationToken cancellation)
     {
-        using var output = Console.OpenStandardOutput();
+        using var output = Standard(1);
         using var terminal = HostTerminal.TryMakeRaw();
         var running = await sandbox.StartCommandAsync(
             command,
@@ -108,7 +109,7 @@ internal sealed class SandboxRun
                 Directory = directory,
                 KeepOutput = false,
                 Terminal = terminal?.Size ?? new TerminalSize(24, 80),
-                Input = Console.OpenStandardInput(),
+                Input = Standard(0),
                 OnOutput = (_, data) => Pass(output, data),
             },
             cancellation).ConfigureAwait(false);
@@ -119,6 +120,10 @@ internal sealed class SandboxRun
         });
         return await running.WaitAsync(cancellation).ConfigureAwait(false);
     }
+
+    // Not Console's streams: on a terminal those read lines by an editor of their own and set the terminal to their liking.
+    private static FileStream Standard(int descriptor) =>
+        new(new SafeFileHandle(descriptor, ownsHandle: false), descriptor == 0 ? FileAccess.Read : FileAccess.Write, 0);
 
     private static void Pass(Stream stream, ReadOnlySpan<byte> data)
     {

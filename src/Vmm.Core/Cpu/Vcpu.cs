@@ -157,6 +157,12 @@ internal sealed unsafe class Vcpu : IDisposable
         {
             end = new VcpuEnd(Id, VcpuEndReason.HostError, 0, e.Message);
         }
+#pragma warning disable CA1031 // A mistake in a device ends this machine with a report, not the process with the terminal in raw mode.
+        catch (Exception e)
+        {
+            end = new VcpuEnd(Id, VcpuEndReason.HostError, 0, $"vmm has a mistake, {e.GetType().Name}: {e.Message}");
+        }
+#pragma warning restore CA1031
         if (end.Reason != VcpuEndReason.Stopped)
             _observer.Ended(this, end);
         Finish();

@@ -43,6 +43,9 @@ internal static unsafe partial class LibC
     [LibraryImport(libc, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     internal static partial int access(string pathname, int mode);
 
+    [LibraryImport(libc, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    internal static partial int unlink(string pathname);
+
     [LibraryImport(libc)]
     internal static partial int getpid();
 

@@ -72,11 +72,28 @@ internal sealed unsafe class KvmVm : IDisposable
         }
     }
 
-    /// <summary>KVM_IRQ_LINE: drives an interrupt line of the in-kernel controllers. False where KVM refuses.</summary>
+    /// <summary>
+    /// KVM_IRQ_LINE: drives an interrupt line of the in-kernel controllers. False where KVM refuses, and after <see cref="Dispose"/>: a
+    /// device's timer may still fire then, and the descriptor's number may be another file's.
+    /// </summary>
     internal bool SetIrqLine(uint gsi, bool level)
     {
-        var irq = new kvm_irq_level { irq = gsi, level = level ? 1u : 0u };
-        return ioctl(_fd.Number, KVM_IRQ_LINE, &irq) >= 0;
+        bool held = false;
+        try
+        {
+            _fd.DangerousAddRef(ref held);
+            var irq = new kvm_irq_level { irq = gsi, level = level ? 1u : 0u };
+            return ioctl(_fd.Number, KVM_IRQ_LINE, &irq) >= 0;
+        }
+        catch (ObjectDisposedException)
+        {
+            return false;
+        }
+        finally
+        {
+            if (held)
+                _fd.DangerousRelease();
+        }
     }
 
     /// <summary>KVM_SET_GSI_ROUTING: replaces the whole table.</summary>

@@ -47,13 +47,31 @@ public sealed record VmConfig
         LogConfig.LevelOption, LogConfig.FileOption, LogConfig.FormatOption,
     ];
 
-    /// <summary>Refuses a configuration that says nothing to start, and consoles that get in each other's way.</summary>
-    /// <exception cref="VmmException">There is no kernel, or two consoles have the same file or socket.</exception>
+    /// <summary>Refuses a configuration that says nothing to start, and files that are written and used for something else too.</summary>
+    /// <exception cref="VmmException">There is no kernel, or something that is written has the path of something else.</exception>
     public void CheckRunnable()
     {
         if (Payload.Kernel is null)
             throw VmmException.Configuration("there is no kernel to start; name one with --kernel PATH.");
-        if (Serial.Path is { } path && path == DebugConsole.Path)
-            throw VmmException.Configuration($"--serial and --debug-console both have {OptionGrammar.Show(path)}; give each its own.");
+        RequireDistinct("--serial", Serial.Path, "--debug-console", DebugConsole.Path);
+        RequireDistinct("--log-file", Log.File, "--serial", Serial.Path);
+        RequireDistinct("--log-file", Log.File, "--debug-console", DebugConsole.Path);
+        foreach ((string input, string? path) in new[] { ("--kernel", Payload.Kernel), ("--initramfs", Payload.Initramfs) })
+        {
+            RequireDistinct(input, path, "--serial", Serial.Path);
+            RequireDistinct(input, path, "--debug-console", DebugConsole.Path);
+            RequireDistinct(input, path, "--log-file", Log.File);
+        }
     }
+
+    // By name: that one of them is another name of the same file is not looked for. A device can be shared.
+    private static void RequireDistinct(string option, string? path, string other, string? otherPath)
+    {
+        if (path is null || otherPath is null || !SamePath(path, otherPath) || otherPath.StartsWith("/dev/", StringComparison.Ordinal))
+            return;
+        throw VmmException.Configuration($"{option} and {other} both have {OptionGrammar.Show(path)}, which would be written over; give each its own.");
+    }
+
+    private static bool SamePath(string one, string other) =>
+        one == other || System.IO.Path.GetFullPath(one) == System.IO.Path.GetFullPath(other);
 }

@@ -41,6 +41,8 @@ internal sealed unsafe class ConnectionConsole : GuestConsole
 
     public override void SpaceAvailable() => _input.SpaceAvailable();
 
+    public override void LetGo() => _ring.LetGo();
+
     public override void Write(ReadOnlySpan<byte> data) => _ring.Append(data);
 
     protected override void Dispose(bool disposing)

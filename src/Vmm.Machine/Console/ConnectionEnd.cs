@@ -50,11 +50,8 @@ internal sealed unsafe class PtyEnd : ConnectionEnd
         _ = LibC.tcsetattr(slave, LibC.TCSANOW, &raw);
         _ = LibC.close(slave);
         _ = LibC.fcntl(master, LibC.F_SETFL, LibC.fcntl(master, LibC.F_GETFL, 0) | LibC.O_NONBLOCK);
-        _ = LibC.fcntl(master, F_SETFD, FD_CLOEXEC);
+        _ = LibC.fcntl(master, LibC.F_SETFD, LibC.FD_CLOEXEC);
     }
-
-    private const int F_SETFD = 2;
-    private const int FD_CLOEXEC = 1;
 
     internal override string Location { get; }
 
@@ -99,7 +96,8 @@ internal sealed unsafe class SocketEnd : ConnectionEnd
         name.CopyTo(room);
 
         _listener = NewSocket();
-        if (TryBind(&address) is var error and not 0)
+        int error = TryBind(&address);
+        if (error != 0)
         {
             // A socket that an earlier run left behind refuses connections, and goes; anything else stays.
             if (error != LibC.EADDRINUSE || !IsAbandoned(&address))
@@ -120,7 +118,11 @@ internal sealed unsafe class SocketEnd : ConnectionEnd
 
         // Whoever can connect has the guest's console: only the owner.
         if (LibC.chmod(path, 0x180 /* 0600 */) != 0 || LibC.listen(_listener.Number, 4) != 0)
-            throw VmmException.Host($"Cannot listen on the console socket {path}: {LibC.strerror(LibC.errno)}.");
+        {
+            error = LibC.errno;
+            Dispose();
+            throw VmmException.Host($"Cannot listen on the console socket {path}: {LibC.strerror(error)}.");
+        }
     }
 
     internal override string Location { get; }

@@ -51,6 +51,12 @@ public abstract class GuestConsole : ICharacterSink, IDisposable
     /// </summary>
     public abstract void SpaceAvailable();
 
+    /// <summary>
+    /// The machine ends: nobody waits any more for somebody slow to take output, and what finds no room is lost. Otherwise a vCPU that
+    /// waits here could not be ended. From any thread, any number of times.
+    /// </summary>
+    public abstract void LetGo();
+
     /// <inheritdoc/>
     public abstract void Write(ReadOnlySpan<byte> data);
 

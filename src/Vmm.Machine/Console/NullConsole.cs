@@ -23,6 +23,10 @@ internal sealed class NullConsole : GuestConsole
     {
     }
 
+    public override void LetGo()
+    {
+    }
+
     public override void Write(ReadOnlySpan<byte> data)
     {
         lock (_gate)

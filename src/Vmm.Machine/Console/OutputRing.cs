@@ -17,6 +17,7 @@ internal sealed class OutputRing(WakeEvent wake, int capacity = OutputRing.Defau
     private int _waiting;
     private bool _consumerSleeps;
     private bool _completed;
+    private bool _letGo;
     private bool _discard;
 
     /// <summary>No more comes, or nobody takes it any more.</summary>
@@ -46,14 +47,14 @@ internal sealed class OutputRing(WakeEvent wake, int capacity = OutputRing.Defau
             _lastLines.Append(data);
             while (!data.IsEmpty)
             {
-                while (_count == _buffer.Length && !_discard)
+                while (_count == _buffer.Length && !_discard && !_letGo)
                 {
                     _waiting++;
                     Monitor.Wait(_gate);
                     _waiting--;
                 }
 
-                if (_discard)
+                if (_discard || _count == _buffer.Length)
                     return;
 
                 int end = _start + _count;
@@ -107,6 +108,16 @@ internal sealed class OutputRing(WakeEvent wake, int capacity = OutputRing.Defau
         lock (_gate)
             _completed = true;
         wake.Set();
+    }
+
+    /// <summary>Lets waiting producers go, now and from now on: what finds no room is lost; what is there is still to be taken.</summary>
+    internal void LetGo()
+    {
+        lock (_gate)
+        {
+            _letGo = true;
+            Monitor.PulseAll(_gate);
+        }
     }
 
     /// <summary>Throws away what is there and what comes, and lets waiting producers go.</summary>

@@ -25,6 +25,7 @@ internal sealed unsafe class StreamConsole : GuestConsole
     private readonly OutputRing _ring;
     private readonly InputQueue _input;
     private readonly EscapeKeys _keys;
+    private bool _made;
     private Thread? _writer;
     private Thread? _reader;
     private volatile bool _stopping;
@@ -49,22 +50,36 @@ internal sealed unsafe class StreamConsole : GuestConsole
 
     public override string LastLines => _ring.LastLines;
 
-    internal static StreamConsole OnStandardStreams(ConsoleEvents events, bool input) =>
-        OnDescriptors(events, input ? 0 : -1, 1);
+    internal static StreamConsole OnStandardStreams(ConsoleEvents events, bool input)
+    {
+        if (StandardStreams.IsMissing(1))
+            throw VmmException.Host("The console cannot be on standard output: that is closed; open it, or name another place with --serial file=PATH or --serial null.");
+        return OnDescriptors(events, input && !StandardStreams.IsMissing(0) ? 0 : -1, 1);
+    }
 
     internal static StreamConsole OnDescriptors(ConsoleEvents events, int inputFd, int outputFd) =>
         new("standard output", events, outputFd, null, inputFd);
 
     internal static StreamConsole ToFile(string path, ConsoleEvents events)
     {
-        int fd = LibC.open(path, LibC.O_WRONLY | LibC.O_CREAT | LibC.O_TRUNC | LibC.O_CLOEXEC | LibC.O_NOCTTY, 0x180 /* 0600: a console shows secrets */);
+        const int flags = LibC.O_WRONLY | LibC.O_CLOEXEC | LibC.O_NOCTTY;
+        const uint mode = 0x180; // 0600: a console shows secrets
+
+        // It is emptied by Start: a machine that cannot be made must not cost the log of an earlier one, nor leave an empty one.
+        int fd = LibC.open(path, flags | LibC.O_CREAT | LibC.O_EXCL, mode);
+        bool made = fd >= 0;
+        if (!made && LibC.errno == LibC.EEXIST)
+            fd = LibC.open(path, flags, mode);
         if (fd < 0)
             throw VmmException.Configuration($"Cannot write the console to {path}: {LibC.strerror(LibC.errno)}; name a file that can be made.");
-        return new StreamConsole(path, events, fd, new FileDescriptor(fd), -1);
+        return new StreamConsole(path, events, fd, new FileDescriptor(fd), -1) { _made = made };
     }
 
     public override void Start(ConsoleReceiver? receive)
     {
+        // Devices and pipes refuse, and have nothing to empty.
+        if (_ownedOutput is not null)
+            _ = LibC.ftruncate(_outputFd, 0);
         _writer = new Thread(WriteLoop, StackBytes) { IsBackground = true, Name = "console-out" };
         _writer.Start();
         if (_inputFd < 0)
@@ -75,6 +90,8 @@ internal sealed unsafe class StreamConsole : GuestConsole
     }
 
     public override void SpaceAvailable() => _input.SpaceAvailable();
+
+    public override void LetGo() => _ring.LetGo();
 
     public override void Write(ReadOnlySpan<byte> data) => _ring.Append(data);
 
@@ -95,6 +112,8 @@ internal sealed unsafe class StreamConsole : GuestConsole
         if (!ended)
             return;
         _ownedOutput?.Dispose();
+        if (_made && _writer is null)
+            _ = LibC.unlink(_name);
         _outputWake.Dispose();
         _inputWake.Dispose();
     }

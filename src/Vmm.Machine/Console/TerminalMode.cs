@@ -13,6 +13,7 @@ public sealed unsafe class TerminalMode : IDisposable
     private static readonly object s_gate = new();
     private static TerminalMode? s_current;
     private static bool s_hooked;
+    private static bool s_final;
 
     private readonly int _fd;
     private readonly termios _saved;
@@ -35,7 +36,7 @@ public sealed unsafe class TerminalMode : IDisposable
             termios saved;
 
             // The pointers are to locals.
-            if (s_current is not null || LibC.tcgetattr(fd, &saved) != 0)
+            if (s_final || s_current is not null || LibC.tcgetattr(fd, &saved) != 0)
                 return null;
 
             HookExits();
@@ -67,6 +68,14 @@ public sealed unsafe class TerminalMode : IDisposable
             _ = LibC.tcsetattr(mode._fd, LibC.TCSANOW, &saved);
             s_current = null;
         }
+    }
+
+    /// <summary>Puts the terminal back, and leaves it alone from now on: the process ends.</summary>
+    public static void RestoreForGood()
+    {
+        lock (s_gate)
+            s_final = true;
+        RestoreNow();
     }
 
     /// <summary>Puts the terminal back.</summary>

@@ -47,7 +47,13 @@ public sealed class TerminationSignals : IDisposable
                 return;
             }
 
-            TerminalMode.RestoreNow();
-            LibC._exit(128 + number);
+            ExitNow(number);
         });
+
+    /// <summary>Ends the program on the spot, as if the signal had, with the terminal put back.</summary>
+    public static void ExitNow(int number)
+    {
+        TerminalMode.RestoreForGood();
+        LibC._exit(128 + number);
+    }
 }

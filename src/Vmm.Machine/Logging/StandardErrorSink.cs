@@ -15,6 +15,8 @@ internal sealed unsafe class StandardErrorSink(ITextFormatter formatter) : ILogE
 {
     public void Emit(LogEvent logEvent)
     {
+        if (StandardStreams.IsMissing(2))
+            return;
         var text = new StringWriter();
         formatter.Format(logEvent, text);
         string line = text.ToString();

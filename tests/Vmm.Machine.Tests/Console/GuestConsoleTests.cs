@@ -242,6 +242,38 @@ public sealed class GuestConsoleTests : IDisposable
         }
     }
 
+    [Theory]
+    [InlineData(ConsoleBackend.Tty)]
+    [InlineData(ConsoleBackend.Socket)]
+    public void At_the_end_nobody_waits_for_an_end_that_takes_nothing(ConsoleBackend backend)
+    {
+        // Not started: nobody ever takes anything.
+        using GuestConsole console = GuestConsole.Open(new ConsoleConfig(backend, _path), Events, input: false);
+        var vcpu = new Thread(() =>
+        {
+            for (int i = 0; i < 40; i++)
+                console.Write(new byte[16 * 1024]);
+        });
+        vcpu.Start();
+        Assert.False(vcpu.Join(200));
+        console.LetGo();
+        Assert.True(vcpu.Join(10_000));
+    }
+
+    [Fact]
+    public void A_file_is_emptied_and_made_only_when_the_machine_starts()
+    {
+        File.WriteAllText(_path, "an earlier run");
+        GuestConsole.Open(new ConsoleConfig(ConsoleBackend.File, _path), Events, input: false).Dispose();
+        Assert.Equal("an earlier run", File.ReadAllText(_path));
+        using (GuestConsole console = GuestConsole.Open(new ConsoleConfig(ConsoleBackend.File, _path), Events, input: false))
+            console.Start(null);
+        Assert.Equal("", File.ReadAllText(_path));
+        File.Delete(_path);
+        GuestConsole.Open(new ConsoleConfig(ConsoleBackend.File, _path), Events, input: false).Dispose();
+        Assert.False(File.Exists(_path));
+    }
+
     private Socket Connect()
     {
         var client = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified) { ReceiveTimeout = 20_000 };
