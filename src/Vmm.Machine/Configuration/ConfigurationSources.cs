@@ -60,6 +60,9 @@ internal static class ConfigurationSources
         bool any = false;
         foreach (IConfigurationSection member in section.GetChildren())
         {
+            // Both would be taken, and one of them silently win.
+            if (any && schema.Shape == OptionShape.Choice)
+                throw VmmException.Configuration($"{origin}: it takes one of {string.Join(", ", schema.Keys)}, not several of them.");
             any = true;
             AddMember(builder, schema, member, originOf(origin, member.Key));
         }
