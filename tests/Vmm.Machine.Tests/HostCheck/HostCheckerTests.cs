@@ -31,7 +31,11 @@ public sealed class HostCheckerTests
     {
         var report = new HostReport
         {
-            Device = "/dev/kvm", Required = [new HostCapability("KVM_CAP_X", capability)], InstructionsPerSecond = speed, Verdict = HostVerdict.Unusable, Next = "",
+            Device = "/dev/kvm",
+            Required = [new HostCapability("KVM_CAP_X", capability)],
+            InstructionsPerSecond = speed,
+            Verdict = HostVerdict.Unusable,
+            Next = "",
         };
         (HostVerdict verdict, string next) = HostChecker.Judge(report);
         Assert.Equal(expected, verdict);
