@@ -80,8 +80,8 @@ internal sealed class SandboxRun
 
     private async Task<CommandResult> PipedAsync(Sandbox sandbox, CancellationToken cancellation)
     {
-        using var output = Standard(1);
-        using var errors = Standard(2);
+        using var output = Standard(1, Console.IsOutputRedirected, Console.OpenStandardOutput);
+        using var errors = Standard(2, Console.IsErrorRedirected, Console.OpenStandardError);
         return await sandbox.RunAsync(
             command,
             new CommandOptions
@@ -90,7 +90,7 @@ internal sealed class SandboxRun
                 Environment = environment,
                 Directory = directory,
                 KeepOutput = false,
-                Input = Console.IsInputRedirected ? Standard(0) : null,
+                Input = Console.IsInputRedirected ? Standard(0, false, Console.OpenStandardInput) : null,
                 OnOutput = (isError, data) => Pass(isError ? errors : output, data),
             },
             cancellation).ConfigureAwait(false);
@@ -98,7 +98,7 @@ internal sealed class SandboxRun
 
     private async Task<CommandResult> InteractiveAsync(Sandbox sandbox, CancellationToken cancellation)
     {
-        using var output = Standard(1);
+        using var output = Standard(1, Console.IsOutputRedirected, Console.OpenStandardOutput);
         using var terminal = HostTerminal.TryMakeRaw();
         var running = await sandbox.StartCommandAsync(
             command,
@@ -109,7 +109,7 @@ internal sealed class SandboxRun
                 Directory = directory,
                 KeepOutput = false,
                 Terminal = terminal?.Size ?? new TerminalSize(24, 80),
-                Input = Standard(0),
+                Input = Standard(0, false, Console.OpenStandardInput),
                 OnOutput = (_, data) => Pass(output, data),
             },
             cancellation).ConfigureAwait(false);
@@ -121,9 +121,11 @@ internal sealed class SandboxRun
         return await running.WaitAsync(cancellation).ConfigureAwait(false);
     }
 
-    // Not Console's streams: on a terminal those read lines by an editor of their own and set the terminal to their liking.
-    private static FileStream Standard(int descriptor) =>
-        new(new SafeFileHandle(descriptor, ownsHandle: false), descriptor == 0 ? FileAccess.Read : FileAccess.Write, 0);
+    // On a terminal not Console's streams: they set it to their liking and read lines by an editor of their own. To a file not a
+    // FileStream: it keeps its own position, so who writes to the same file next would overwrite what it wrote.
+    private static Stream Standard(int descriptor, bool redirected, Func<Stream> open) => redirected
+        ? open()
+        : new FileStream(new SafeFileHandle(descriptor, ownsHandle: false), descriptor == 0 ? FileAccess.Read : FileAccess.Write, 0);
 
     private static void Pass(Stream stream, ReadOnlySpan<byte> data)
     {

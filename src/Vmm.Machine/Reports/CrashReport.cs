@@ -35,6 +35,12 @@ internal static class CrashReport
         {
             Line(text, $"registers: {e.Message}");
         }
+#pragma warning disable CA1031 // What the guest left in its registers is shown as far as it goes; a report is no reason to lose the ending itself.
+        catch (Exception e)
+        {
+            Line(text, $"the report ends here, {e.GetType().Name}: {e.Message}");
+        }
+#pragma warning restore CA1031
         if (lastConsoleLines.Length > 0)
         {
             Line(text, $"--- last console lines");

@@ -87,6 +87,33 @@ public sealed class VcpuTests
         Assert.Equal(1, machine.Boot.Invoke(_ => 1));
     }
 
+    [SkippableFact]
+    public void A_device_with_a_mistake_ends_the_machine_and_not_the_process()
+    {
+        HostKvm.Needed();
+        using var machine = new TestMachine();
+        machine.Ports.Add(CounterPort, 1, new Mistaken(), "a device with a mistake");
+        machine.Load(Payload.Long(a =>
+        {
+            a.mov(dx, CounterPort);
+            a.@in(al, dx);
+            a.Spin();
+        })).Boot.Start();
+        Within(machine.Boot.Join);
+        VcpuEnd end = Assert.Single(machine.Ends);
+        Assert.Equal(VcpuEndReason.HostError, end.Reason);
+        Assert.Contains("IndexOutOfRangeException", end.Detail, StringComparison.Ordinal);
+    }
+
+    private sealed class Mistaken : IBusDevice
+    {
+        public void Read(ulong offset, Span<byte> data) => data[data.Length] = 0;
+
+        public void Write(ulong offset, ReadOnlySpan<byte> data)
+        {
+        }
+    }
+
     [SkippableTheory]
     [InlineData(false)]
     [InlineData(true)]
