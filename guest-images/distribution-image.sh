@@ -18,10 +18,8 @@ recipe_prepare() { distribution_kernel "$suite"; }
 recipe_build() {
     cp "$kernel/vmlinuz" "$kernel/vmlinux" "$work/"
     echo "$kernel_version" > "$work/version"
-    busybox_root "$work/root"
+    guest_root "$work/root" "$boot_modules"
     copy_modules "$kernel" "$work/root" $boot_modules $other_modules
-    echo "$boot_modules" > "$work/root/etc/boot-modules"
-    install -m 755 "$here/init" "$work/root/init"
     pack "$work/root" "$work/initramfs.cpio.gz"
     rm -rf "$work/root"
     tiny_initramfs "$work/initramfs-tiny.cpio.gz"

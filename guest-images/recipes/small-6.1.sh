@@ -48,9 +48,7 @@ recipe_prepare() {
 recipe_build() {
     cp "$kernel/vmlinuz" "$kernel/vmlinux" "$work/"
     echo "$source_version" > "$work/version"
-    busybox_root "$work/root"
-    : > "$work/root/etc/boot-modules"
-    install -m 755 "$here/init" "$work/root/init"
+    guest_root "$work/root" ""
     pack "$work/root" "$work/initramfs.cpio.gz"
     rm -rf "$work/root"
     tiny_initramfs "$work/initramfs-tiny.cpio.gz"
