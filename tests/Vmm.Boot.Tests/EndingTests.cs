@@ -45,7 +45,7 @@ public sealed class EndingTests(BootHost host, ITestOutputHelper log)
 
     [SkippableTheory]
     [InlineData("TERM", 143)]
-    [InlineData("INT", 130)]
+    [InlineData("HUP", 129)]
     public async Task A_hung_guest_is_ended_by_a_signal(string signal, int expected)
     {
         host.Require();

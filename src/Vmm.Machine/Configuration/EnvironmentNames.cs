@@ -8,8 +8,8 @@ public static class EnvironmentNames
     /// <summary>What the name of each begins with.</summary>
     public const string Prefix = "VMM_";
 
-    /// <summary>These belong to the repository's own tests and benchmarks and never configure a machine.</summary>
-    private static readonly string[] s_notOurs = ["VMM_REQUIRE_", "VMM_TEST_", "VMM_BENCH_", "VMM_SANDBOX_"];
+    /// <summary>Names that begin so belong to the repository's own scripts, tests and benchmarks and never configure a machine.</summary>
+    private static readonly string[] s_notOurs = ["VMM_REQUIRE_", "VMM_TEST_", "VMM_BENCH_", "VMM_SANDBOX_", "VMM_CACHE", "VMM_REFRESH", "VMM_BINARY"];
 
     /// <summary>Whether a variable of this name is configuration.</summary>
     public static bool IsConfiguration(string name)

@@ -75,11 +75,14 @@ public sealed class RealKernelTests(ITestOutputHelper output)
 
     private static List<string> FindKernels()
     {
-        string cache = Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".cache", "vmm", "guest-images");
-        string root = Environment.GetEnvironmentVariable("VMM_TEST_KERNELS") ?? cache;
-        if (!Directory.Exists(root))
-            return [];
-        var options = new EnumerationOptions { RecurseSubdirectories = true, IgnoreInaccessible = true };
-        return [.. Directory.EnumerateFiles(root, "vmlinuz*", options).Where(p => new FileInfo(p).Length > 1 << 20).Order()];
+        if (Environment.GetEnvironmentVariable("VMM_TEST_KERNELS") is { } root)
+        {
+            var options = new EnumerationOptions { RecurseSubdirectories = true, IgnoreInaccessible = true };
+            return Directory.Exists(root) ? [.. Directory.EnumerateFiles(root, "vmlinuz*", options).Order()] : [];
+        }
+        string home = Environment.GetFolderPath(Environment.SpecialFolder.UserProfile);
+        string cache = Environment.GetEnvironmentVariable("VMM_CACHE") ?? Path.Combine(home, ".cache", "vmm");
+        string[] distributions = ["debian-12", "debian-13"];
+        return [.. distributions.Select(d => Path.Combine(cache, "guest-images", d, "vmlinuz")).Where(File.Exists)];
     }
 }
