@@ -101,6 +101,7 @@ internal sealed unsafe class StreamConsole : GuestConsole
 
     private void WriteLoop()
     {
+        ThreadName.Publish();
         while (true)
         {
             ReadOnlySpan<byte> data = _ring.Peek();
@@ -141,6 +142,7 @@ internal sealed unsafe class StreamConsole : GuestConsole
 
     private void ReadLoop()
     {
+        ThreadName.Publish();
         Span<byte> typed = stackalloc byte[4096];
         pollfd* fds = stackalloc pollfd[2];
         while (!_stopping)
