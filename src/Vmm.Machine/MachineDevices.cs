@@ -61,7 +61,8 @@ internal sealed class MachineDevices : IDisposable
         SciGsi = AcpiPmRegisters.SciIrq,
         // KVM's default routing takes the 8254's line straight to input 0.
         TimerGsi = 0,
-        PmTimerIs32Bit = true,
+        // The timer is there, but not told of: Linux would spend milliseconds of its boot on checking it, which has kvm-clock.
+        PmTimerPort = null,
         Ecam = EcamOfBus0,
         Devices = _acpi,
     };

@@ -18,16 +18,22 @@ internal sealed unsafe class Floor : IDisposable
 
     public Floor()
     {
-        using (Stream source = typeof(Floor).Assembly.GetManifestResourceStream("floor.c")!)
-        using (FileStream file = File.Create(PathOf("floor.c")))
-            source.CopyTo(file);
-        Program = PathOf("floor");
-        _ = Output("cc", "-O2", "-o", Program, PathOf("floor.c"));
+        Program = Compile("floor");
     }
 
     public string Program { get; }
 
     public string PathOf(string name) => Path.Combine(_folder, name);
+
+    /// <summary>Compiles one of the C programs; the path of what comes out.</summary>
+    public string Compile(string name, params string[] options)
+    {
+        using (Stream source = typeof(Floor).Assembly.GetManifestResourceStream(name + ".c")!)
+        using (FileStream file = File.Create(PathOf(name + ".c")))
+            source.CopyTo(file);
+        _ = Output("cc", ["-O2", .. options, "-o", PathOf(name), PathOf(name + ".c")]);
+        return PathOf(name);
+    }
 
     /// <summary>Enters a guest in 64-bit mode, in user mode (CPL 3) where wanted.</summary>
     public static void Enter(KvmVcpu vcpu, GuestMemory memory, ReadOnlySpan<byte> code, bool user)

@@ -3,16 +3,23 @@ using Vmm.Benchmarks;
 switch (args)
 {
     case ["mmio", .. var rest]:
-        return Mmio.Run(rest.Length > 0 ? int.Parse(rest[0], System.Globalization.CultureInfo.InvariantCulture) : 15);
+        return Mmio.Run(Rounds(rest, 15));
 #if NET10_0_OR_GREATER
     case ["dispatch", ..]:
         return Dispatch.Run();
+    case ["boot", var vmm, .. var rest]:
+        return await Boot.RunAsync(vmm, Rounds(rest, 5));
+    case ["unpack", var vmm, .. var rest]:
+        return await Boot.RunUnpackAsync(vmm, Rounds(rest, 3));
 #endif
     case ["startup", var vmm, ..]:
         return Startup.Run(vmm);
     case ["memory", var vmm, ..]:
         return ResidentMemory.Run(vmm);
     default:
-        Console.Error.WriteLine("usage: Vmm.Benchmarks mmio [ROUNDS] | dispatch | startup VMM | memory VMM    (see README.md)");
+        Console.Error.WriteLine("usage: Vmm.Benchmarks mmio [ROUNDS] | dispatch | startup VMM | memory VMM | boot VMM [ROUNDS] | unpack VMM [ROUNDS]    (see README.md)");
         return 2;
 }
+
+static int Rounds(string[] arguments, int otherwise) =>
+    arguments.Length > 0 ? int.Parse(arguments[0], System.Globalization.CultureInfo.InvariantCulture) : otherwise;

@@ -145,6 +145,7 @@ internal sealed unsafe class Vcpu : IDisposable
     private void Main()
     {
         VcpuEnd end;
+        ThreadName.Publish();
         try
         {
             ulong maskInRun = KickSignal.BlockInThisThread();

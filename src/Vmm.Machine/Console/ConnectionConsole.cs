@@ -1,3 +1,4 @@
+using Vmm.Core;
 using Vmm.Core.Interop;
 
 namespace Vmm.Machine.Console;
@@ -59,6 +60,7 @@ internal sealed unsafe class ConnectionConsole : GuestConsole
 
     private void Loop()
     {
+        ThreadName.Publish();
         long stopAt = long.MaxValue;
         pollfd* fds = stackalloc pollfd[2];
         while (true)

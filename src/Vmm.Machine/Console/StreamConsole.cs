@@ -120,6 +120,7 @@ internal sealed unsafe class StreamConsole : GuestConsole
 
     private void WriteLoop()
     {
+        ThreadName.Publish();
         while (true)
         {
             ReadOnlySpan<byte> data = _ring.Peek();
@@ -160,6 +161,7 @@ internal sealed unsafe class StreamConsole : GuestConsole
 
     private void ReadLoop()
     {
+        ThreadName.Publish();
         Span<byte> typed = stackalloc byte[4096];
         pollfd* fds = stackalloc pollfd[2];
         while (!_stopping)
