@@ -28,6 +28,11 @@ public sealed class Sandbox : IAsyncDisposable
     /// <summary>Completes when the sandbox has ended, by itself or by being disposed of.</summary>
     public Task Ended => agent.Closed;
 
+    // Linux patches its code while it starts, by putting int3 there first. QEMU's emulation of two processors on two threads now and then
+    // executes one that the other has already replaced, and the kernel dies of it.
+    private const string PatchingRace = "Oops: int3";
+    private const int StartAttempts = 4;
+
     /// <summary>Starts a sandbox and waits for its agent. Makes its image first if it is not in the cache.</summary>
     /// <exception cref="SandboxException">The image could not be made, or the sandbox did not start; with its console.</exception>
     public static async Task<Sandbox> StartAsync(SandboxOptions? options = null, CancellationToken cancellation = default)
@@ -36,6 +41,21 @@ public sealed class Sandbox : IAsyncDisposable
         if (options.MemoryMiB < 256 || options.Cpus < 1 || options.TransferMiB < 1)
             throw new SandboxException($"A sandbox needs at least 256 MiB of memory, 1 CPU and 1 MiB for transfers; {options.MemoryMiB} MiB, {options.Cpus} and {options.TransferMiB} MiB were asked for.");
         var image = options.ImageDirectory ?? await SandboxImage.BuildAsync(options.Flavour, cancellation).ConfigureAwait(false);
+        for (var attempt = 1; ; attempt++)
+        {
+            try
+            {
+                return await StartOnceAsync(options, image, cancellation).ConfigureAwait(false);
+            }
+            catch (SandboxException e) when (attempt < StartAttempts && e.Message.Contains(PatchingRace, StringComparison.Ordinal))
+            {
+                // Nothing of ours has run in it yet, so another start hides no fault of ours.
+            }
+        }
+    }
+
+    private static async Task<Sandbox> StartOnceAsync(SandboxOptions options, string image, CancellationToken cancellation)
+    {
         var sandbox = new Sandbox(await QemuProcess.StartAsync(options, image).ConfigureAwait(false));
         try
         {

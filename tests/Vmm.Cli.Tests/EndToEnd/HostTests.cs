@@ -212,8 +212,8 @@ public sealed class HostTests : IDisposable
     private Outcome Run(params string[] arguments) => _vmm.Run(["run", "--kernel", _kernel, .. arguments]);
 
     /// <summary>
-    /// Puts a piece of C before ioctl, by a library that is loaded first. .NET asks for functions by dlsym of the C library itself, where
-    /// no other library can come first; so it answers there.
+    /// Puts a piece of C before ioctl, by a library that is loaded first. The native binary is linked to ioctl; .NET's runtime asks for it by
+    /// dlsym of the C library itself, where no other library can come first, so the shim answers there too.
     /// </summary>
     private void Shim(string code)
     {
@@ -227,7 +227,7 @@ public sealed class HostTests : IDisposable
             #include <unistd.h>
             #include <sys/syscall.h>
             #include <linux/kvm.h>
-            static int shim(int fd, unsigned long request, ...)
+            int ioctl(int fd, unsigned long request, ...)
             {
                 va_list list;
                 va_start(list, request);
@@ -241,7 +241,7 @@ public sealed class HostTests : IDisposable
                 static void *(*real)(void *, const char *);
                 if (real == NULL)
                     real = (void *(*)(void *, const char *))dlvsym(RTLD_NEXT, "dlsym", "GLIBC_2.2.5");
-                return strcmp(name, "ioctl") == 0 ? (void *)shim : real(library, name);
+                return strcmp(name, "ioctl") == 0 ? (void *)ioctl : real(library, name);
             }
             """));
         string library = Path.Combine(_vmm.Folder, "shim.so");
