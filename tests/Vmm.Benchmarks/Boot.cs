@@ -30,10 +30,10 @@ internal static class Boot
         return 0;
     }
 
-    /// <summary>A stock kernel's bzImage, booted both ways.</summary>
-    public static async Task<int> RunUnpackAsync(string vmm, int rounds)
+    /// <summary>Stock kernels' bzImages, booted both ways.</summary>
+    public static async Task<int> RunUnpackAsync(string vmm, int rounds, string[] guests)
     {
-        foreach (string guest in new[] { "debian-12", "debian-13" })
+        foreach (string guest in guests)
         {
             // Debian's root for its liblz4 and libzstd, which vmm unpacks with.
             await using Sandbox.Sandbox sandbox = await PrepareAsync(vmm, guest, "vmlinuz", SandboxFlavour.Debian);
