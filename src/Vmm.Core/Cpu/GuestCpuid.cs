@@ -38,9 +38,6 @@ internal sealed class GuestCpuid
             Adjust(ref leaf, tscDeadline);
     }
 
-    /// <summary>Whether the processor and KVM have a CPUID feature bit: the ECX bit of leaf 1.</summary>
-    internal bool HasLeaf1Ecx(int bit) => Array.Exists(_supported, l => l.function == 1 && (l.ecx >> bit & 1) != 0);
-
     /// <summary>Bits of a guest-physical address (leaf 0x8000_0008 EAX[7:0]); 36 where the leaf is missing.</summary>
     internal static int PhysicalAddressBits(kvm_cpuid_entry2[] supported)
     {
