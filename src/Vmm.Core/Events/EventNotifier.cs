@@ -1,0 +1,72 @@
+using Vmm.Core.Interop;
+using static Vmm.Core.Interop.LibC;
+
+namespace Vmm.Core.Events;
+
+/// <summary>
+/// An eventfd: a doorbell that KVM rings for the guest (ioeventfd), an interrupt that KVM delivers (irqfd), or a wake-up between
+/// threads. All members may be called by any thread, also after <see cref="Dispose"/>, which makes them do nothing.
+/// </summary>
+public sealed unsafe class EventNotifier : IDisposable
+{
+    private readonly FileDescriptor _fd;
+
+    /// <summary>Makes one that is not signalled.</summary>
+    /// <exception cref="VmmException">The process has no descriptor left.</exception>
+    public EventNotifier()
+    {
+        int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (fd < 0)
+            throw VmmException.Host($"Cannot make an eventfd: {strerror(errno)} (errno {errno}). Raise the limit on open files (ulimit -n).");
+        _fd = new FileDescriptor(fd);
+    }
+
+    /// <summary>The descriptor's number, for KVM and for other processes; valid until <see cref="Dispose"/>.</summary>
+    public int Number => _fd.Number;
+
+    /// <summary>Signals it.</summary>
+    public void Signal()
+    {
+        bool held = false;
+        try
+        {
+            _fd.DangerousAddRef(ref held);
+            ulong one = 1;
+            // It can only fail when the counter is full, and then it is signalled anyway. The pointer is to a local.
+            _ = write(_fd.Number, &one, sizeof(ulong));
+        }
+        catch (ObjectDisposedException)
+        {
+            // Whoever waited for it is gone.
+        }
+        finally
+        {
+            if (held)
+                _fd.DangerousRelease();
+        }
+    }
+
+    /// <summary>Takes the signal back; false when there was none.</summary>
+    public bool TryConsume()
+    {
+        bool held = false;
+        try
+        {
+            _fd.DangerousAddRef(ref held);
+            ulong count;
+            return read(_fd.Number, &count, sizeof(ulong)) == sizeof(ulong);
+        }
+        catch (ObjectDisposedException)
+        {
+            return false;
+        }
+        finally
+        {
+            if (held)
+                _fd.DangerousRelease();
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _fd.Dispose();
+}

@@ -1,0 +1,98 @@
+using Vmm.Virtio.Queues;
+using Vmm.Virtio.SharedMemory;
+
+namespace Vmm.Virtio;
+
+/// <summary>
+/// A virtio device, which does not know its bus: the same object sits on virtio-mmio and on virtio-pci, and serves its queues itself
+/// (<see cref="InProcessDevice"/>) or passes them to an external back-end.
+/// </summary>
+/// <remarks>
+/// A transport calls it with its own lock held, one call at a time, from vCPU threads:
+/// <see cref="Activate"/>, then <see cref="StartQueue"/> and <see cref="StopQueue"/> for each queue in any order and repeatedly, then
+/// <see cref="Reset"/>. Nothing that a driver does makes a member throw.
+/// </remarks>
+public abstract class VirtioDevice : IDisposable
+{
+    /// <summary>Makes a device.</summary>
+    /// <param name="id">The name that people gave it, unique in the machine: <c>disk0</c>.</param>
+    /// <param name="type">What a driver finds it by.</param>
+    protected VirtioDevice(string id, VirtioDeviceType type)
+    {
+        Id = id;
+        Type = type;
+    }
+
+    /// <summary>The name that people gave it.</summary>
+    public string Id { get; }
+
+    /// <summary>What a driver finds it by.</summary>
+    public VirtioDeviceType Type { get; }
+
+    /// <summary>The feature bits that are offered: the device's own and those of <see cref="VirtioFeatures"/>.</summary>
+    public abstract ulong OfferedFeatures { get; }
+
+    /// <summary>The largest size of each queue, in descriptors: powers of two from 2 to 32768. Constant.</summary>
+    public abstract IReadOnlyList<ushort> QueueSizes { get; }
+
+    /// <summary>The shared memory regions (VIRTIO 1.3 §2.10), each with an id of its own. Constant.</summary>
+    public virtual IReadOnlyList<SharedMemoryRegion> SharedMemory => [];
+
+    /// <summary>Bytes of the configuration space (VIRTIO 1.3 §2.5); a transport answers for what lies beyond.</summary>
+    public abstract int ConfigurationLength { get; }
+
+    /// <summary>
+    /// Reads the configuration space; the access lies wholly inside it. Also called before the device is activated and while its
+    /// queues run.
+    /// </summary>
+    public abstract void ReadConfiguration(int offset, Span<byte> data);
+
+    /// <summary>A driver's write to the configuration space, wholly inside it. Dropped unless a device has writable fields.</summary>
+    public virtual void WriteConfiguration(int offset, ReadOnlySpan<byte> data)
+    {
+    }
+
+    /// <summary>The driver is ready: DRIVER_OK was set. Queues follow.</summary>
+    public abstract void Activate(VirtioActivation activation);
+
+    /// <summary>
+    /// Serves a queue from the state in the setup on. Doorbells rung before count. Where its areas are not in RAM, the device tells its
+    /// host <see cref="IVirtioHost.NeedsReset"/>.
+    /// </summary>
+    public abstract void StartQueue(in VirtQueueSetup setup);
+
+    /// <summary>
+    /// Stops a queue: every request that was taken from it is completed or given back when this returns, and none is taken after.
+    /// Repeating it gives the same answer.
+    /// </summary>
+    /// <returns>Where the queue stands; default for one that was never started.</returns>
+    public abstract VirtQueueState StopQueue(int index);
+
+    /// <summary>Forgets what a driver told it. All queues are stopped. Called for a reset of the driver, of the bus and of the machine.</summary>
+    public abstract void Reset();
+
+    /// <summary>
+    /// Copies what a guest can observe of the device beyond its queues and features, which are the transport's to save. All queues are
+    /// stopped.
+    /// </summary>
+    public abstract VirtioDeviceState Save();
+
+    /// <summary>Puts a saved state back, before the device is activated again.</summary>
+    /// <exception cref="Core.VmmException">The state is of another device, of an unknown version, or damaged.</exception>
+    public abstract void Restore(VirtioDeviceState state);
+
+    /// <summary>Tells all its counters, those of its queues included.</summary>
+    public abstract void ReportCounters(ICounterSink sink);
+
+    /// <summary>Gives back what it holds. All queues are stopped and nobody calls it any more.</summary>
+    public void Dispose()
+    {
+        Dispose(true);
+        GC.SuppressFinalize(this);
+    }
+
+    /// <summary>Gives back what it holds.</summary>
+    protected virtual void Dispose(bool disposing)
+    {
+    }
+}
