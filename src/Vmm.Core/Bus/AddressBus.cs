@@ -26,20 +26,40 @@ public sealed class AddressBus
     /// <exception cref="VmmException">The range is empty, wraps around, or overlaps another device's.</exception>
     public void Add(ulong start, ulong length, IBusDevice device, string deviceName)
     {
-        ArgumentNullException.ThrowIfNull(device);
-        if (length == 0 || start + length - 1 < start)
+        if (!IsRange(start, length))
             throw VmmException.Configuration($"Cannot put {deviceName} on the {Name} bus at 0x{start:x}: the length 0x{length:x} is empty or wraps around.");
+        if (!TryAdd(start, length, device, deviceName, out string? there))
+            throw VmmException.Configuration($"Cannot put {deviceName} on the {Name} bus at 0x{start:x}: {there} is there already.");
+    }
+
+    /// <summary>Gives a range that a guest chose to a device.</summary>
+    /// <param name="start">The first address.</param>
+    /// <param name="length">How many there are.</param>
+    /// <param name="device">What answers there.</param>
+    /// <param name="deviceName">Named in errors.</param>
+    /// <param name="there">Where it is refused: which device has some of the range; null for a range that is empty or wraps around.</param>
+    /// <returns>False, and nothing changed, where the range is not free.</returns>
+    public bool TryAdd(ulong start, ulong length, IBusDevice device, string deviceName, out string? there)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        there = null;
+        if (!IsRange(start, length))
+            return false;
         lock (_writers)
         {
             Snapshot old = _snapshot;
             int at = old.CountOfStartsUpTo(start + (length - 1));
             if (at > 0 && old.Last[at - 1] >= start)
-                throw VmmException.Configuration($"Cannot put {deviceName} on the {Name} bus at 0x{start:x}: {old.Names[at - 1]} is there already.");
+            {
+                there = old.Names[at - 1];
+                return false;
+            }
             Volatile.Write(ref _snapshot, new Snapshot(
                 [.. old.Start[..at], start, .. old.Start[at..]],
                 [.. old.Last[..at], start + (length - 1), .. old.Last[at..]],
                 [.. old.Devices[..at], device, .. old.Devices[at..]],
                 [.. old.Names[..at], deviceName, .. old.Names[at..]]));
+            return true;
         }
     }
 
@@ -107,6 +127,8 @@ public sealed class AddressBus
             return [.. s.Start.Zip(s.Last, s.Names)];
         }
     }
+
+    private static bool IsRange(ulong start, ulong length) => length != 0 && start + (length - 1) >= start;
 
     private sealed record Snapshot(ulong[] Start, ulong[] Last, IBusDevice[] Devices, string[] Names)
     {
