@@ -102,7 +102,7 @@ internal sealed unsafe class MachineParts : IDisposable
         var cpuid = new GuestCpuid(supported, config.Cpus.Boot, _kvm.CheckExtension(LibC.KVM_CAP_TSC_DEADLINE_TIMER) > 0);
         for (int id = 0; id < config.Cpus.Boot; id++)
         {
-            var vcpu = new Vcpu(Vm.CreateVcpu(id), Ports, Mmio, observer);
+            var vcpu = new Vcpu(Vm.CreateVcpu(id), Ports, Mmio, observer) { Affinity = CpuAffinity.Of(config.Cpus.Affinity, id) };
             _vcpus.Add(vcpu);
             vcpu.Kvm.SetCpuid(cpuid.For((uint)id));
             ModelSpecificRegisters.Apply(vcpu.Kvm);
