@@ -20,8 +20,8 @@ public enum DiskEngine
 /// <param name="Path">The image.</param>
 /// <param name="ReadOnly">The guest cannot write to it, and others may read it meanwhile.</param>
 /// <param name="Direct">Bypasses the host's page cache (O_DIRECT).</param>
-/// <param name="NumQueues">Request queues: 1 to 256; null for one.</param>
-/// <param name="QueueSize">Descriptors of each queue: a power of two from 2 to 32768.</param>
+/// <param name="NumQueues">Request queues: 1 to <see cref="MaxQueues"/>.</param>
+/// <param name="QueueSize">Descriptors of each queue: a power of two from 4 to 1024.</param>
 /// <param name="Serial">What the guest reads as the disk's serial number: at most 20 bytes; null for the id.</param>
 /// <param name="Engine">How requests reach the kernel.</param>
 /// <param name="Limits">Rate limits.</param>
@@ -30,8 +30,8 @@ public sealed record DiskConfig(
     string Path, bool ReadOnly, bool Direct, int NumQueues, int QueueSize, string? Serial, DiskEngine Engine, RateLimitOptions Limits, VirtioOptions Virtio)
     : IConfigSection
 {
-    /// <summary>The most queues: what VIRTIO 1.3 §5.2 leaves is more than any host has processors.</summary>
-    public const int MaxQueues = 256;
+    /// <summary>The most queues of a device.</summary>
+    public const int MaxQueues = 64;
 
     private static readonly (string Word, DiskEngine Value)[] s_engines = [("auto", DiskEngine.Auto), ("io_uring", DiskEngine.IoUring), ("sync", DiskEngine.Sync)];
 
@@ -78,7 +78,7 @@ public sealed record DiskConfig(
 
     internal static int QueueSizeOf(OptionFields fields, int otherwise)
     {
-        int size = fields.Number("queue_size", 2, 32768) ?? otherwise;
+        int size = fields.Number("queue_size", 4, 1024) ?? otherwise;
         if (!BitOperations.IsPow2(size))
             throw OptionFields.Error(fields.Find("queue_size")!, $"'queue_size={size}' is not a power of two (VIRTIO has no others).");
         return size;

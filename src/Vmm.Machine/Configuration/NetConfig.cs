@@ -12,8 +12,8 @@ namespace Vmm.Machine.Configuration;
 /// <param name="Mac">The guest's hardware address, six bytes as text; null for one made of the machine's random numbers.</param>
 /// <param name="HostMac">The hardware address of the interface on the host; null to leave it.</param>
 /// <param name="Mtu">Told to the guest and set on the interface: 68 to 65535; null for neither.</param>
-/// <param name="NumQueues">Receive and transmit queues together: an even number from 2 to 512.</param>
-/// <param name="QueueSize">Descriptors of each queue: a power of two from 2 to 32768.</param>
+/// <param name="NumQueues">Receive and transmit queues together: an even number from 2 to 128.</param>
+/// <param name="QueueSize">Descriptors of each queue: a power of two from 4 to 1024.</param>
 /// <param name="OffloadCsum">Whether checksums may be left to the other side.</param>
 /// <param name="OffloadTso">Whether TCP segments may be larger than the MTU.</param>
 /// <param name="OffloadUfo">Whether UDP datagrams may be segmented by the other side (USO).</param>
@@ -56,7 +56,7 @@ public sealed record NetConfig(
         string? mask = Address(fields, "mask");
         if ((ip is null) != (mask is null))
             throw VmmException.Configuration($"{fields.Origin}: ip and mask belong together; give both or neither.");
-        int queues = fields.Number("num_queues", 2, 512) ?? Math.Max(1, fds.Count) * 2;
+        int queues = fields.Number("num_queues", 2, 128) ?? Math.Max(1, fds.Count) * 2;
         if (queues % 2 != 0)
             throw OptionFields.Error(fields.Find("num_queues")!, $"'num_queues={queues}' is odd; each pair has one to receive and one to send.");
         if (fds.Count != 0 && queues != fds.Count * 2)
