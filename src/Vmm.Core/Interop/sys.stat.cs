@@ -12,8 +12,10 @@ internal struct statx
 internal static unsafe partial class LibC
 {
     internal const int AT_FDCWD = -100;
+    internal const int AT_EMPTY_PATH = 0x1000;
     internal const uint STATX_TYPE = 0x1;
     internal const int S_IFMT = 0xF000;
+    internal const int S_IFCHR = 0x2000;
     internal const int S_IFREG = 0x8000;
     internal const int S_IFDIR = 0x4000;
 
