@@ -14,6 +14,7 @@ internal static unsafe partial class LibC
     internal const int O_APPEND = 0x400;
     internal const int O_NONBLOCK = 0x800;
     internal const int O_CLOEXEC = 0x80000;
+    internal const int O_TMPFILE = 0x410000;
 
     internal const int F_GETFD = 1;
     internal const int F_SETFD = 2;
