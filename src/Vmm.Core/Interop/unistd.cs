@@ -28,6 +28,9 @@ internal static unsafe partial class LibC
     internal static partial nint pwrite(int fd, void* buf, nuint count, long offset);
 
     [LibraryImport(libc, SetLastError = true)]
+    internal static partial int fdatasync(int fd);
+
+    [LibraryImport(libc, SetLastError = true)]
     internal static partial int ftruncate(int fd, long length);
 
     [LibraryImport(libc, SetLastError = true)]
@@ -62,6 +65,10 @@ internal static unsafe partial class LibC
 
     [LibraryImport(libc)]
     internal static partial int gettid();
+
+    /// <summary>syscall(2), which is variadic; all that are called have six arguments at most.</summary>
+    [LibraryImport(libc, SetLastError = true)]
+    internal static partial long syscall(long number, nuint a1, nuint a2, nuint a3, nuint a4, nuint a5, nuint a6);
 
     [LibraryImport(libc)]
     internal static partial void _exit(int status);
