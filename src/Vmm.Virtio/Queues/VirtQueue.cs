@@ -83,9 +83,10 @@ public abstract class VirtQueue
         [NotNullWhen(false)] out string? problem)
     {
         ArgumentNullException.ThrowIfNull(activation);
-        queue = null;
-        problem = "not implemented yet";
-        return false;
+        ArgumentNullException.ThrowIfNull(counters);
+        return activation.Has(VirtioFeatures.RingPacked)
+            ? PackedQueue.TryCreatePacked(setup, activation, counters, out queue, out problem)
+            : SplitQueue.TryCreateSplit(setup, activation, counters, out queue, out problem);
     }
 
     /// <summary>The driver broke a rule.</summary>
