@@ -47,8 +47,6 @@ internal static unsafe partial class LibC
     internal const int F_SEAL_GROW = 4;
     internal const int F_SEAL_WRITE = 8;
 
-    internal const int FALLOC_FL_KEEP_SIZE = 1;
-    internal const int FALLOC_FL_PUNCH_HOLE = 2;
 
     [LibraryImport(libc, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     internal static partial int open(string pathname, int flags, uint mode);

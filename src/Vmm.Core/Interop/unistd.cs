@@ -28,9 +28,6 @@ internal static unsafe partial class LibC
     internal static partial nint pwrite(int fd, void* buf, nuint count, long offset);
 
     [LibraryImport(libc, SetLastError = true)]
-    internal static partial int fdatasync(int fd);
-
-    [LibraryImport(libc, SetLastError = true)]
     internal static partial int ftruncate(int fd, long length);
 
     [LibraryImport(libc, SetLastError = true)]
