@@ -1,16 +1,7 @@
 using Vmm.Core;
+using Vmm.Virtio.Transport;
 
 namespace Vmm.Machine.Configuration;
-
-/// <summary>What a virtio device sits on.</summary>
-public enum VirtioBus
-{
-    /// <summary>virtio-pci on the machine's PCI Express root (VIRTIO 1.3 §4.1).</summary>
-    Pci,
-
-    /// <summary>virtio-mmio, found by ACPI (VIRTIO 1.3 §4.2).</summary>
-    Mmio,
-}
 
 /// <summary><c>--bus pci|mmio</c>: where virtio devices go that do not say it themselves.</summary>
 /// <param name="Default">That bus.</param>

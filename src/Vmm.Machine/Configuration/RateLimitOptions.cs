@@ -8,7 +8,7 @@ namespace Vmm.Machine.Configuration;
 /// </summary>
 /// <param name="Size">Tokens that fit in; 1 or more.</param>
 /// <param name="OneTimeBurst">Tokens on top, once.</param>
-/// <param name="RefillMilliseconds">How long an empty one takes to fill; 1 or more.</param>
+/// <param name="RefillMilliseconds">How long an empty one takes to fill; 1 to 86400000 (a day).</param>
 public sealed record TokenBucketOptions(ulong Size, ulong OneTimeBurst, int RefillMilliseconds)
 {
     internal static readonly string[] Keys =
@@ -24,7 +24,7 @@ public sealed record TokenBucketOptions(ulong Size, ulong OneTimeBurst, int Refi
     internal static TokenBucketOptions? From(OptionFields fields, string prefix)
     {
         ulong size = fields.Size($"{prefix}_size", 0, 1, Most);
-        int? refill = fields.Number($"{prefix}_refill_time", 1, int.MaxValue);
+        int? refill = fields.Number($"{prefix}_refill_time", 1, 24 * 60 * 60 * 1000);
         ulong burst = fields.Size($"{prefix}_one_time_burst", 0, 0, Most);
         if (size != 0 && refill is { } milliseconds)
             return new TokenBucketOptions(size, burst, milliseconds);

@@ -1,4 +1,5 @@
 using Vmm.Core;
+using Vmm.Virtio.Transport;
 
 namespace Vmm.Machine.Configuration;
 

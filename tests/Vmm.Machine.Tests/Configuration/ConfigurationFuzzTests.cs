@@ -167,7 +167,7 @@ public sealed class ConfigurationFuzzTests
     }
 
     private static TokenBucketOptions? Bucket(Random random) =>
-        random.Next(2) == 0 ? null : new TokenBucketOptions((ulong)random.NextInt64(1, 1L << 62), (ulong)random.NextInt64(1L << 62), random.Next(1, int.MaxValue));
+        random.Next(2) == 0 ? null : new TokenBucketOptions((ulong)random.NextInt64(1, 1L << 62), (ulong)random.NextInt64(1L << 62), random.Next(1, 86400001));
 
     // Names are unique in a machine.
     private static string Name(List<string> names)
