@@ -19,23 +19,32 @@ internal enum BlockOperationKind : byte
 }
 
 /// <summary>One operation on the image, as both engines take it.</summary>
-/// <param name="Kind">What it does.</param>
-/// <param name="Cached">Through the page cache, also where the image passes it by.</param>
-/// <param name="Durable">A write is on the medium when it ends (RWF_DSYNC).</param>
-/// <param name="Offset">Where in the image, in bytes.</param>
-/// <param name="Segments">Memory; stays where it is until the operation has ended.</param>
-/// <param name="SegmentCount">How many, at most the kernel's UIO_MAXIOV.</param>
-/// <param name="Mode">fallocate's mode.</param>
-/// <param name="Length">fallocate's length.</param>
-internal readonly unsafe record struct BlockOperation(
-    BlockOperationKind Kind,
-    bool Cached,
-    bool Durable,
-    ulong Offset,
-    GuestSegment* Segments,
-    int SegmentCount,
-    int Mode,
-    ulong Length);
+internal readonly unsafe struct BlockOperation
+{
+    /// <summary>What it does.</summary>
+    public required BlockOperationKind Kind { get; init; }
+
+    /// <summary>Through the page cache, also where the image passes it by.</summary>
+    public bool Cached { get; init; }
+
+    /// <summary>A write is on the medium when it ends (RWF_DSYNC).</summary>
+    public bool Durable { get; init; }
+
+    /// <summary>Where in the image, in bytes.</summary>
+    public ulong Offset { get; init; }
+
+    /// <summary>Memory; stays where it is until the operation has ended.</summary>
+    public GuestSegment* Segments { get; init; }
+
+    /// <summary>How many, at most the kernel's UIO_MAXIOV.</summary>
+    public int SegmentCount { get; init; }
+
+    /// <summary>fallocate's mode.</summary>
+    public int Mode { get; init; }
+
+    /// <summary>fallocate's length.</summary>
+    public ulong Length { get; init; }
+}
 
 /// <summary>Does operations for one queue, on the thread of its loop. No member allocates.</summary>
 internal interface IBlockEngine : IDisposable
