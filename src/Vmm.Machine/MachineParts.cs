@@ -13,7 +13,7 @@ namespace Vmm.Machine;
 /// A machine's processors, memory and buses, made in the one order that KVM accepts: the VM, its interrupt controllers, memory,
 /// vCPUs. Owns them, and takes them apart in the reverse order.
 /// </summary>
-internal sealed unsafe class MachineParts : IDisposable
+internal sealed class MachineParts : IDisposable
 {
     private readonly KvmSystem _kvm;
     private readonly List<Vcpu> _vcpus = [];
@@ -23,9 +23,12 @@ internal sealed unsafe class MachineParts : IDisposable
     {
         _kvm = kvm;
         Vm = kvm.CreateVm();
+        Slots = new KvmMemorySlots(Vm);
     }
 
     internal KvmVm Vm { get; }
+
+    internal KvmMemorySlots Slots { get; }
 
     internal AddressBus Ports { get; } = new("port");
 
@@ -102,7 +105,7 @@ internal sealed unsafe class MachineParts : IDisposable
         var cpuid = new GuestCpuid(supported, config.Cpus.Boot, _kvm.CheckExtension(LibC.KVM_CAP_TSC_DEADLINE_TIMER) > 0);
         for (int id = 0; id < config.Cpus.Boot; id++)
         {
-            var vcpu = new Vcpu(Vm.CreateVcpu(id), Ports, Mmio, observer);
+            var vcpu = new Vcpu(Vm.CreateVcpu(id), Ports, Mmio, observer) { Affinity = CpuAffinity.Of(config.Cpus.Affinity, id) };
             _vcpus.Add(vcpu);
             vcpu.Kvm.SetCpuid(cpuid.For((uint)id));
             ModelSpecificRegisters.Apply(vcpu.Kvm);
@@ -114,8 +117,7 @@ internal sealed unsafe class MachineParts : IDisposable
     {
         var options = new GuestRamOptions(memory.Shared, memory.HugePages, memory.HugePages ? memory.HugePageSize : 0, memory.Prefault);
         _ram = GuestRam.Allocate([.. Layout.Ram.Select(range => (range.Start, range.Length))], options);
-        uint slot = 0;
         foreach (GuestRegion region in _ram.Memory.Regions)
-            Vm.SetMemoryRegion(slot++, region.Start, region.Length, (byte*)region.HostAddress);
+            Slots.Map(region.Start, region.Length, region.HostAddress);
     }
 }
