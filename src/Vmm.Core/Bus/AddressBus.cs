@@ -26,13 +26,17 @@ public sealed class AddressBus
     /// <exception cref="VmmException">The range is empty, wraps around, or overlaps another device's.</exception>
     public void Add(ulong start, ulong length, IBusDevice device, string deviceName)
     {
+        ArgumentNullException.ThrowIfNull(device);
         if (!IsRange(start, length))
             throw VmmException.Configuration($"Cannot put {deviceName} on the {Name} bus at 0x{start:x}: the length 0x{length:x} is empty or wraps around.");
-        if (!TryAdd(start, length, device, deviceName, out string? there))
-            throw VmmException.Configuration($"Cannot put {deviceName} on the {Name} bus at 0x{start:x}: {there} is there already.");
+        if (Insert(start, length, device, deviceName) is { } other)
+            throw VmmException.Configuration($"Cannot put {deviceName} on the {Name} bus at 0x{start:x}: {other} is there already.");
     }
 
-    /// <summary>Gives a range that a guest chose to a device.</summary>
+    /// <summary>The same at an address that a guest chose: false, and nothing changed, where it cannot be.</summary>
+    public bool TryAdd(ulong start, ulong length, IBusDevice device, string deviceName) => TryAdd(start, length, device, deviceName, out _);
+
+    /// <summary>The same at an address that a guest chose.</summary>
     /// <param name="start">The first address.</param>
     /// <param name="length">How many there are.</param>
     /// <param name="device">What answers there.</param>
@@ -45,22 +49,8 @@ public sealed class AddressBus
         there = null;
         if (!IsRange(start, length))
             return false;
-        lock (_writers)
-        {
-            Snapshot old = _snapshot;
-            int at = old.CountOfStartsUpTo(start + (length - 1));
-            if (at > 0 && old.Last[at - 1] >= start)
-            {
-                there = old.Names[at - 1];
-                return false;
-            }
-            Volatile.Write(ref _snapshot, new Snapshot(
-                [.. old.Start[..at], start, .. old.Start[at..]],
-                [.. old.Last[..at], start + (length - 1), .. old.Last[at..]],
-                [.. old.Devices[..at], device, .. old.Devices[at..]],
-                [.. old.Names[..at], deviceName, .. old.Names[at..]]));
-            return true;
-        }
+        there = Insert(start, length, device, deviceName);
+        return there == null;
     }
 
     /// <summary>Takes back the range that starts at <paramref name="start"/>; false when none does.</summary>
@@ -128,7 +118,25 @@ public sealed class AddressBus
         }
     }
 
-    private static bool IsRange(ulong start, ulong length) => length != 0 && start + (length - 1) >= start;
+    private static bool IsRange(ulong start, ulong length) => length != 0 && unchecked(start + (length - 1)) >= start;
+
+    /// <summary>Takes the range; or gives the name of who has a part of it.</summary>
+    private string? Insert(ulong start, ulong length, IBusDevice device, string deviceName)
+    {
+        lock (_writers)
+        {
+            Snapshot old = _snapshot;
+            int at = old.CountOfStartsUpTo(start + (length - 1));
+            if (at > 0 && old.Last[at - 1] >= start)
+                return old.Names[at - 1];
+            Volatile.Write(ref _snapshot, new Snapshot(
+                [.. old.Start[..at], start, .. old.Start[at..]],
+                [.. old.Last[..at], start + (length - 1), .. old.Last[at..]],
+                [.. old.Devices[..at], device, .. old.Devices[at..]],
+                [.. old.Names[..at], deviceName, .. old.Names[at..]]));
+            return null;
+        }
+    }
 
     private sealed record Snapshot(ulong[] Start, ulong[] Last, IBusDevice[] Devices, string[] Names)
     {

@@ -48,7 +48,8 @@ internal sealed unsafe class KvmVm : IDisposable
     /// KVM_SET_USER_MEMORY_REGION: maps, moves, reflags or (with a size of 0) deletes a slot. All addresses and sizes are
     /// multiples of the page size; the caller keeps the host memory mapped as long as the slot lives.
     /// </summary>
-    internal void SetMemoryRegion(uint slot, ulong guestAddress, ulong size, byte* host, uint flags = 0)
+    /// <returns>0, or the errno; also after <see cref="Dispose"/>, when the descriptor's number may be another file's.</returns>
+    internal int TrySetMemoryRegion(uint slot, ulong guestAddress, ulong size, byte* host, uint flags = 0)
     {
         var region = new kvm_userspace_memory_region
         {
@@ -58,8 +59,30 @@ internal sealed unsafe class KvmVm : IDisposable
             memory_size = size,
             userspace_addr = (ulong)host,
         };
-        if (ioctl(_fd.Number, KVM_SET_USER_MEMORY_REGION, &region) < 0)
-            throw KvmError.Last($"map {size} bytes of memory at guest address 0x{guestAddress:x} (slot {slot})");
+        bool held = false;
+        try
+        {
+            _fd.DangerousAddRef(ref held);
+            return ioctl(_fd.Number, KVM_SET_USER_MEMORY_REGION, &region) < 0 ? errno : 0;
+        }
+        catch (ObjectDisposedException)
+        {
+            return EBADF;
+        }
+        finally
+        {
+            if (held)
+                _fd.DangerousRelease();
+        }
+    }
+
+    /// <summary>The same at addresses that the program itself chose.</summary>
+    /// <exception cref="VmmException">KVM refuses.</exception>
+    internal void SetMemoryRegion(uint slot, ulong guestAddress, ulong size, byte* host, uint flags = 0)
+    {
+        int error = TrySetMemoryRegion(slot, guestAddress, size, host, flags);
+        if (error != 0)
+            throw KvmError.From(error, $"map {size} bytes of memory at guest address 0x{guestAddress:x} (slot {slot})");
     }
 
     /// <summary>KVM_GET_DIRTY_LOG: which pages of a slot were written since the last call; one bit a page, 64 to a word.</summary>

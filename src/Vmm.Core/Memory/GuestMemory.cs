@@ -7,7 +7,7 @@ namespace Vmm.Core.Memory;
 /// Checked access to guest-physical RAM. Addresses and lengths may come from a guest: every access is checked against the RAM
 /// ranges, and the Try methods answer false instead of throwing. Values are little-endian, as x86's are.
 /// </summary>
-public sealed unsafe class GuestMemory
+public sealed unsafe partial class GuestMemory
 {
     private readonly GuestRegion[] _regions;
 
@@ -121,6 +121,28 @@ public sealed unsafe class GuestMemory
     /// <exception cref="VmmException">It is not RAM.</exception>
     public void Write<T>(ulong address, T value) where T : unmanaged =>
         Write(address, MemoryMarshal.AsBytes(new ReadOnlySpan<T>(in value)));
+
+    /// <summary>
+    /// The RAM range that an address lies in, for those that keep host pointers; null where it is not RAM. Ranges stay where they are for
+    /// as long as this view lives.
+    /// </summary>
+    internal GuestRegion? RegionAt(ulong address)
+    {
+        foreach (GuestRegion region in _regions)
+        {
+            if (address - region.Start < region.Length)
+                return region;
+        }
+        return null;
+    }
+
+    /// <summary>
+    /// Where [address, +length) is mapped in this process; null where it is not wholly inside one RAM range, or not aligned.
+    /// </summary>
+    /// <param name="address">Guest-physical.</param>
+    /// <param name="length">Bytes.</param>
+    /// <param name="alignment">A power of two, at most the page size.</param>
+    internal byte* Pointer(ulong address, ulong length, ulong alignment) => (address & (alignment - 1)) == 0 ? Find(address, length) : null;
 
     private int ChunkAt(ulong address, int wanted)
     {

@@ -38,6 +38,12 @@ public sealed unsafe class DescriptorChain
     /// <summary>Its place in the order of being taken.</summary>
     internal ulong Sequence { get; set; }
 
+    /// <summary>Who has it.</summary>
+    internal ChainPhase Phase { get; set; }
+
+    /// <summary>Bytes written into it, while it waits for its turn to be given back.</summary>
+    internal uint Written { get; set; }
+
     /// <summary>Bytes that the device may read.</summary>
     public ulong ReadableLength { get; private set; }
 

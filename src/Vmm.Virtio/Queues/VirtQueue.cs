@@ -83,14 +83,17 @@ public abstract class VirtQueue
         [NotNullWhen(false)] out string? problem)
     {
         ArgumentNullException.ThrowIfNull(activation);
-        queue = null;
-        problem = "not implemented yet";
-        return false;
+        ArgumentNullException.ThrowIfNull(counters);
+        return activation.Has(VirtioFeatures.RingPacked)
+            ? PackedQueue.TryCreatePacked(setup, activation, counters, out queue, out problem)
+            : SplitQueue.TryCreateSplit(setup, activation, counters, out queue, out problem);
     }
 
-    /// <summary>The driver broke a rule.</summary>
+    /// <summary>
+    /// The driver broke a rule, of the queue or of the device's requests: the device needs a reset, and nothing is taken any more.
+    /// </summary>
     /// <param name="reason">One clause: what it did.</param>
-    private protected void Break(string reason)
+    public void Break(string reason)
     {
         if (IsBroken)
             return;

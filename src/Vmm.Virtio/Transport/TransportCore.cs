@@ -71,7 +71,7 @@ internal sealed class TransportCore : IVirtioHost, IDisposable
     internal TransportQueue? SelectedQueue => QueueSelect < (uint)_queues.Length ? _queues[QueueSelect] : null;
 
     /// <summary>The offered features in the selected window.</summary>
-    internal uint DeviceFeatures => Window(Device.OfferedFeatures, DeviceFeaturesSelect);
+    internal uint DeviceFeatures => Window(Device.Features, DeviceFeaturesSelect);
 
     /// <summary>The accepted features in the selected window.</summary>
     internal uint DriverFeatures => Window(_driverFeatures, DriverFeaturesSelect);
@@ -357,7 +357,7 @@ internal sealed class TransportCore : IVirtioHost, IDisposable
         (Status & (Acknowledge | Driver | DeviceNeedsReset | Failed)) == (Acknowledge | Driver)
         && !_hasUnknownFeatures
         && (_driverFeatures & VirtioFeatures.Version1) != 0
-        && (_driverFeatures & ~Device.OfferedFeatures) == 0;
+        && (_driverFeatures & ~Device.Features) == 0;
 
     private void Activate()
     {
@@ -418,8 +418,8 @@ internal sealed class TransportCore : IVirtioHost, IDisposable
             state.Type != Device.Type ? $"it is of a device of type {(int)state.Type}, and this one is of type {(int)Device.Type}"
             : state.Device == null ? "it has no state of the device itself"
             : state.Queues.Length != _queues.Length ? $"it has {state.Queues.Length} queues, and the device has {_queues.Length}"
-            : (state.Status & FeaturesOk) != 0 && (state.DriverFeatures & ~Device.OfferedFeatures) != 0
-                ? $"its driver uses features that are not offered here, 0x{state.DriverFeatures & ~Device.OfferedFeatures:x}"
+            : (state.Status & FeaturesOk) != 0 && (state.DriverFeatures & ~Device.Features) != 0
+                ? $"its driver uses features that are not offered here, 0x{state.DriverFeatures & ~Device.Features:x}"
             : null;
         for (int i = 0; problem == null && i < _queues.Length; i++)
         {
