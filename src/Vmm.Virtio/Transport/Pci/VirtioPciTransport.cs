@@ -1,7 +1,9 @@
+using System.Buffers.Binary;
 using Vmm.Core;
 using Vmm.Core.Bus;
 using Vmm.Core.Memory;
 using Vmm.Devices.Pci;
+using Vmm.Virtio.SharedMemory;
 using static Vmm.Devices.Pci.PciRegisters;
 
 namespace Vmm.Virtio.Transport.Pci;
@@ -48,14 +50,22 @@ internal sealed partial class VirtioPciTransport : IPciFunction, IVirtioTranspor
         _layout = new VirtioPciLayout(device, vectors);
         (_configuration, _msixCapability, _accessCapability) = VirtioPciCapabilities.Build(device, _layout, vectors);
         _interrupts = new VirtioPciInterrupts(queues, new MsixTable(vectors, router), line);
-        _core = new TransportCore(device, memory, _interrupts, log);
+        try
+        {
+            _core = new TransportCore(device, memory, _interrupts, log);
+        }
+        catch
+        {
+            _interrupts.Dispose();
+            throw;
+        }
         _pciMemory = pciMemory;
         _doorbells = doorbells;
         _connected = new bool[queues];
         _bars =
         [
             new Bar(VirtioPciLayout.RegistersBar, _layout.RegistersSize, new RegistersBar(this)),
-            new Bar(VirtioPciLayout.SharedMemoryBar, _layout.SharedMemorySize, new NothingMapped()),
+            new Bar(VirtioPciLayout.SharedMemoryBar, _layout.SharedMemorySize, new UnmappedMemory()),
         ];
         ConfigureInterrupts();
     }
@@ -193,7 +203,7 @@ internal sealed partial class VirtioPciTransport : IPciFunction, IVirtioTranspor
         {
             if (bar.Size == 0)
                 continue;
-            System.Buffers.Binary.BinaryPrimitives.WriteUInt64LittleEndian(address, bar.Assigned);
+            BinaryPrimitives.WriteUInt64LittleEndian(address, bar.Assigned);
             _configuration.Write(Bar0 + (4 * bar.Index), address);
         }
     }
@@ -301,17 +311,5 @@ internal sealed partial class VirtioPciTransport : IPciFunction, IVirtioTranspor
 
         /// <summary>Where it answers: there, or nowhere.</summary>
         public ulong? Placed;
-    }
-
-    /// <summary>
-    /// What answers in the shared memory's BAR where no memory is mapped. It is on the bus so that no other BAR can cover it.
-    /// </summary>
-    private sealed class NothingMapped : IBusDevice
-    {
-        public void Read(ulong offset, Span<byte> data) => data.Fill(0xFF);
-
-        public void Write(ulong offset, ReadOnlySpan<byte> data)
-        {
-        }
     }
 }
