@@ -197,9 +197,12 @@ internal sealed unsafe class IoUring : IDisposable
         }
     }
 
-    /// <summary>Nothing is in flight.</summary>
+    /// <summary>Nothing is in flight. On the thread that made it.</summary>
     public void Dispose()
     {
+        // The kernel takes a closed ring apart later; until then it would hold the files, and with them the image's lock.
+        if (_ended != null)
+            _ = Register(_file.Number, IORING_UNREGISTER_FILES, null, 0);
         _rings.Dispose();
         _entries.Dispose();
         _file.Dispose();
