@@ -25,6 +25,7 @@ internal static partial class LibC
     internal const int EPIPE = 32;
     internal const int ENOLCK = 37;
     internal const int ENOSYS = 38;
+    internal const int EBADFD = 77;
     internal const int EOPNOTSUPP = 95;
 
     /// <summary>strerror(3), in the C locale's words.</summary>

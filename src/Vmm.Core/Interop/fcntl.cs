@@ -24,7 +24,9 @@ internal static unsafe partial class LibC
     internal const int O_NONBLOCK = 0x800;
     internal const int O_DIRECT = 0x4000;
     internal const int O_CLOEXEC = 0x80000;
+    internal const int O_TMPFILE = 0x410000;
 
+    internal const int F_DUPFD_CLOEXEC = 1030;
     internal const int F_GETFD = 1;
     internal const int F_SETFD = 2;
     internal const int FD_CLOEXEC = 1;
@@ -44,6 +46,7 @@ internal static unsafe partial class LibC
     internal const int F_SEAL_SHRINK = 2;
     internal const int F_SEAL_GROW = 4;
     internal const int F_SEAL_WRITE = 8;
+
 
     [LibraryImport(libc, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     internal static partial int open(string pathname, int flags, uint mode);

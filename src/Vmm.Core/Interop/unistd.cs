@@ -10,6 +10,8 @@ internal static unsafe partial class LibC
     internal const int R_OK = 4;
     internal const int W_OK = 2;
 
+    internal const int SEEK_END = 2;
+
     [LibraryImport(libc, SetLastError = true)]
     internal static partial int close(int fd);
 
@@ -26,10 +28,13 @@ internal static unsafe partial class LibC
     internal static partial nint pwrite(int fd, void* buf, nuint count, long offset);
 
     [LibraryImport(libc, SetLastError = true)]
-    internal static partial int fdatasync(int fd);
+    internal static partial int ftruncate(int fd, long length);
 
     [LibraryImport(libc, SetLastError = true)]
-    internal static partial int ftruncate(int fd, long length);
+    internal static partial long lseek(int fd, long offset, int whence);
+
+    [LibraryImport(libc, SetLastError = true)]
+    internal static partial int fdatasync(int fd);
 
     [LibraryImport(libc, SetLastError = true)]
     internal static partial int pipe2(int* pipefd, int flags);
