@@ -167,7 +167,8 @@ internal sealed unsafe class IoUring : IDisposable
             }
         }
         Volatile.Write(ref *_completionFlags, 0);
-        // What ends from here on signals; the caller looks at the ring once more now.
+        // What ends from here on signals; the caller looks at the ring once more now, and once a little later: another processor may
+        // have read the flag before this and show its entry after it.
         Interlocked.MemoryBarrier();
         return all;
     }
