@@ -165,12 +165,9 @@ public sealed unsafe class Net : IDisposable
 
     private static long ThreadTime()
     {
-        // Nanoseconds on a processor; the first number of the line.
-        Span<byte> text = stackalloc byte[64];
-        using var file = new FileDescriptor(LibC.open("/proc/thread-self/schedstat", LibC.O_RDONLY, 0));
-        fixed (byte* start = text)
-            text = text[..(int)LibC.read(file.Number, start, (nuint)text.Length)];
-        return long.Parse(text[..text.IndexOf((byte)' ')], CultureInfo.InvariantCulture);
+        timespec time;
+        _ = LibC.clock_gettime(LibC.CLOCK_THREAD_CPUTIME_ID, &time);
+        return (time.tv_sec * 1_000_000_000) + time.tv_nsec;
     }
 
     private static void Ip(string arguments)
