@@ -157,6 +157,14 @@ public sealed unsafe class Net : IDisposable
         frame[29] = (byte)payload;
         frame[34] = 64;
         frame[35] = 6;
+        // Hosts may have their bridges look at packets (br_netfilter): the IP header has to be right.
+        ((byte[])[198, 19, 255, 1, 198, 19, 255, 2]).CopyTo(frame, 38);
+        uint sum = 0;
+        for (int i = 26; i < 46; i += 2)
+            sum += (uint)((frame[i] << 8) | frame[i + 1]);
+        sum = ~((sum & 0xFFFF) + (sum >> 16));
+        frame[36] = (byte)(sum >> 8);
+        frame[37] = (byte)sum;
         frame[26 + 20 + 12] = 0x50;
         return frame;
     }
