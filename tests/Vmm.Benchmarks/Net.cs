@@ -86,7 +86,7 @@ public sealed unsafe class Net : IDisposable
             allocated += bytes;
         }
         Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
-            $"{name,-15} {(receive ? "rx" : "tx"),-3} {Median(rates),10:0} {Median(ours),9:0} {Median(floors),10:0} {Median(ours) / Median(floors),6:0.00} {(double)allocated / rounds / (Burst * BusyCard.Bursts),16:0.000}"));
+            $"{name,-15} {(receive ? "rx" : "tx"),-3} {Median(rates),10:0} {Median(ours),9:0} {Median(floors),10:0} {Median(ours) / Median(floors),6:0.00} {(double)allocated / rounds / (Burst * BurstsOf(frame)),16:0.000}"));
         return allocated == 0;
     }
 
@@ -105,7 +105,7 @@ public sealed unsafe class Net : IDisposable
         using var loop = new EventLoop("floor");
         loop.Invoke(() =>
         {
-            for (int burst = 0; burst < BusyCard.Bursts; burst++)
+            for (int burst = 0; burst < BurstsOf(frame); burst++)
             {
                 if (receive)
                     Fill(frame);
@@ -179,6 +179,8 @@ public sealed unsafe class Net : IDisposable
         return frame;
     }
 
+    private static int BurstsOf(byte[] frame) => frame.Length > 2048 ? 5 : 50;
+
     private static double Median(List<double> values) => values.Order().ElementAt(values.Count / 2);
 
     private static long ThreadTime()
@@ -199,8 +201,6 @@ public sealed unsafe class Net : IDisposable
     /// <summary>A card, and a driver of a split ring that keeps it busy.</summary>
     private sealed class BusyCard : IVirtioHost, IDisposable
     {
-        public const int Bursts = 100;
-
         private const int Size = 256;
         private const ulong Table = 0x1000, Available = 0x3000, Used = 0x4000, Buffers = 0x10000;
         private const uint BufferLength = 2048;
@@ -215,8 +215,9 @@ public sealed unsafe class Net : IDisposable
         private readonly ushort* _availableIndex;
         private readonly ushort* _usedIndex;
         private readonly bool _merged;
+        private readonly int _bursts;
         private ushort _seen;
-        private long _frames, _wanted;
+        private long _frames, _wanted, _finished;
 
         public BusyCard(Tap tap, EventLoop loop, byte[] frame, bool receive)
         {
@@ -224,6 +225,7 @@ public sealed unsafe class Net : IDisposable
             _receive = receive;
             _queue = receive ? 0 : 1;
             _merged = frame.Length > BufferLength;
+            _bursts = BurstsOf(frame);
             GuestMemory memory = _ram.Memory;
             for (ushort i = 0; i < Size; i++)
             {
@@ -251,7 +253,7 @@ public sealed unsafe class Net : IDisposable
                 *_availableIndex = Size;
             _device.StartQueue(new VirtQueueSetup(_queue, Size, Table, Available, Used, VirtQueueState.Initial, _doorbell));
             long spent = 0, wall = 0, allocated = 0;
-            for (int burst = 0; burst <= Bursts; burst++)
+            for (int burst = 0; burst <= _bursts; burst++)
             {
                 long start = 0, began = 0, before = 0;
                 _done.Reset();
@@ -282,10 +284,8 @@ public sealed unsafe class Net : IDisposable
             }
             _device.StopQueue(_queue);
             _device.Reset();
-            return ((double)spent / Burst / Bursts, Burst * Bursts / ((double)wall / Stopwatch.Frequency), allocated);
+            return ((double)spent / Burst / _bursts, Burst * _bursts / ((double)wall / Stopwatch.Frequency), allocated);
         }
-
-        private long _finished;
 
         public void SignalQueue(int queue)
         {

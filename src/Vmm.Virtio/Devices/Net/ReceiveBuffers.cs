@@ -135,10 +135,8 @@ internal sealed unsafe class ReceiveBuffers
     {
         while (_chainEnd > _chain)
         {
-            // A broken queue takes nothing back; it begins anew after a reset.
-            if (!queue.IsBroken)
-                queue.Untake(_chains[_chainEnd - 1].Chain);
-            _chains[--_chainEnd] = default;
+            queue.Untake(_chains[--_chainEnd].Chain);
+            _chains[_chainEnd] = default;
         }
         _chain = _chainEnd = 0;
         _segment = _segmentEnd = 0;
