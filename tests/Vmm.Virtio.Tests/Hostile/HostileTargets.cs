@@ -1,3 +1,5 @@
+using Vmm.Virtio.Devices.Net;
+using Vmm.Virtio.Tests.Devices.Net;
 using Vmm.Virtio.Tests.Driver;
 
 namespace Vmm.Virtio.Tests.Hostile;
@@ -15,6 +17,7 @@ public static class HostileTargets
     [
         new("echo", scene => new EchoDevice(scene.Loops)),
         new("echo 7", scene => new EchoDevice(scene.Loops, queues: 7, queueSize: 32)),
+        new("net", scene => new NetDevice(new NetConfig { Id = "net0", NumQueues = 4 }, LoopbackBackend.Of(scene, 2), scene.Loops)),
     ];
 
     /// <summary>Their names, for theories.</summary>
