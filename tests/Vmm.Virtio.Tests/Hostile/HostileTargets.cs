@@ -1,3 +1,7 @@
+using Vmm.Virtio.Devices.Balloon;
+using Vmm.Virtio.Devices.Console;
+using Vmm.Virtio.Devices.Rng;
+using Vmm.Virtio.Tests.Devices.Console;
 using Vmm.Virtio.Tests.Driver;
 
 namespace Vmm.Virtio.Tests.Hostile;
@@ -15,6 +19,15 @@ public static class HostileTargets
     [
         new("echo", scene => new EchoDevice(scene.Loops)),
         new("echo 7", scene => new EchoDevice(scene.Loops, queues: 7, queueSize: 32)),
+        new("rng", scene => new RngDevice(new RngConfig(), scene.Loops)),
+        new("console", scene =>
+        {
+            var console = new ConsoleDevice(new ConsoleConfig(), new FakeSink(1 << 16), scene.Loops);
+            console.Receive(new byte[ConsoleDevice.InputCapacity]);
+            return console;
+        }),
+        new("balloon", scene => new BalloonDevice(
+            new BalloonConfig { Size = 1 << 20, FreePageReporting = true, StatsPollingInterval = TimeSpan.FromTicks(100) }, scene.Loops)),
     ];
 
     /// <summary>Their names, for theories.</summary>
