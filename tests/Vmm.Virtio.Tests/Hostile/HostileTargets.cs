@@ -1,5 +1,9 @@
 using Vmm.Virtio.Devices.Net;
 using Vmm.Virtio.Tests.Devices.Net;
+using Vmm.Virtio.Devices.Balloon;
+using Vmm.Virtio.Devices.Console;
+using Vmm.Virtio.Devices.Rng;
+using Vmm.Virtio.Tests.Devices.Console;
 using Vmm.Virtio.Tests.Driver;
 
 namespace Vmm.Virtio.Tests.Hostile;
@@ -18,6 +22,15 @@ public static class HostileTargets
         new("echo", scene => new EchoDevice(scene.Loops)),
         new("echo 7", scene => new EchoDevice(scene.Loops, queues: 7, queueSize: 32)),
         new("net", scene => new NetDevice(new NetConfig { Id = "net0", NumQueues = 4 }, LoopbackBackend.Of(scene, 2), scene.Loops)),
+        new("rng", scene => new RngDevice(new RngConfig(), scene.Loops)),
+        new("console", scene =>
+        {
+            var console = new ConsoleDevice(new ConsoleConfig(), new FakeSink(1 << 16), scene.Loops);
+            console.Receive(new byte[ConsoleDevice.InputCapacity]);
+            return console;
+        }),
+        new("balloon", scene => new BalloonDevice(
+            new BalloonConfig { Size = 1 << 20, FreePageReporting = true, StatsPollingInterval = TimeSpan.FromTicks(100) }, scene.Loops)),
     ];
 
     /// <summary>Their names, for theories.</summary>
