@@ -16,6 +16,8 @@ public sealed class I6300EsbWatchdog : IPciFunction, IDevice<WatchdogState>, IDi
     /// <summary>The shortest stage: a guest that wants less would keep a processor of the host busy with timers.</summary>
     private static readonly TimeSpan s_shortest = TimeSpan.FromMilliseconds(1);
 
+    private static readonly TimeSpan s_longest = StageLength(PreloadMask, fast: false);
+
     private readonly WatchdogAction _action;
     private readonly IWatchdogObserver _observer;
     private readonly IInterruptLine? _line;
@@ -151,8 +153,8 @@ public sealed class I6300EsbWatchdog : IPciFunction, IDevice<WatchdogState>, IDi
             _timedOut = state.TimedOut;
             _unlockStep = Math.Clamp(state.UnlockStep, 0, 2);
             _stage = (LockRegister & Enable) != 0 ? Math.Clamp(state.Stage, 0, 2) : 0;
-            TimeSpan most = StageLength(PreloadMask);
-            _duration = state.Remaining < s_shortest ? s_shortest : state.Remaining > most ? most : state.Remaining;
+            // The clock may have been changed since the stage began, so its speed is no bound.
+            _duration = TimeSpan.FromTicks(Math.Clamp(state.Remaining.Ticks, 0, s_longest.Ticks));
             _since = _clock.GetTimestamp();
             SetInterrupt(state.InterruptActive);
             _window.Update(_configuration.GetBar(0));
@@ -320,7 +322,7 @@ public sealed class I6300EsbWatchdog : IPciFunction, IDevice<WatchdogState>, IDi
     private void Begin(int stage)
     {
         _stage = stage;
-        _duration = StageLength(stage == 1 ? _preload1 : _preload2);
+        _duration = StageLength(stage == 1 ? _preload1 : _preload2, (ConfigurationRegister & FastClock) != 0);
         _since = _clock.GetTimestamp();
         Arm();
     }
@@ -338,10 +340,9 @@ public sealed class I6300EsbWatchdog : IPciFunction, IDevice<WatchdogState>, IDi
         _timer.Change(_stage == 0 || _paused ? Timeout.InfiniteTimeSpan : Remaining, Timeout.InfiniteTimeSpan);
     }
 
-    private TimeSpan StageLength(uint preload)
+    private static TimeSpan StageLength(uint preload, bool fast)
     {
-        int shift = (ConfigurationRegister & FastClock) != 0 ? 5 : 15;
-        long ticks = ((long)preload << shift) * (TimeSpan.TicksPerMillisecond / 1000) / PciClockMegahertz;
+        long ticks = ((long)preload << (fast ? 5 : 15)) * (TimeSpan.TicksPerMillisecond / 1000) / PciClockMegahertz;
         return ticks < s_shortest.Ticks ? s_shortest : TimeSpan.FromTicks(ticks);
     }
 
