@@ -80,7 +80,10 @@ internal static class CommandTree
         foreach (OptionSchema option in VmConfig.Options)
         {
             if (parsed.GetResult(option.Name) is OptionResult { Implicit: false } result)
-                builder.AddOption(option, result.Tokens[0].Value);
+            {
+                foreach (Token token in result.Tokens)
+                    builder.AddOption(option, token.Value);
+            }
         }
 
         return builder.Build();
@@ -92,7 +95,7 @@ internal static class CommandTree
         {
             case "run" or "config":
                 foreach (OptionSchema option in VmConfig.Options)
-                    command.Options.Add(new Option<string>(option.Name) { Description = option.Help, HelpName = option.Argument, Arity = ArgumentArity.ExactlyOne });
+                    command.Options.Add(new Option<string>(option.Name) { Description = option.Help, HelpName = option.Argument, Arity = VmConfig.Repeats(option) ? ArgumentArity.OneOrMore : ArgumentArity.ExactlyOne });
                 command.Options.Add(new Option<string>(ConfigName)
                 {
                     Description = "A configuration in JSON; options and VMM_* variables go before it.",

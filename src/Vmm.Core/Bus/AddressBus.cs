@@ -34,10 +34,23 @@ public sealed class AddressBus
     }
 
     /// <summary>The same at an address that a guest chose: false, and nothing changed, where it cannot be.</summary>
-    public bool TryAdd(ulong start, ulong length, IBusDevice device, string deviceName)
+    public bool TryAdd(ulong start, ulong length, IBusDevice device, string deviceName) => TryAdd(start, length, device, deviceName, out _);
+
+    /// <summary>The same at an address that a guest chose.</summary>
+    /// <param name="start">The first address.</param>
+    /// <param name="length">How many there are.</param>
+    /// <param name="device">What answers there.</param>
+    /// <param name="deviceName">Named in errors.</param>
+    /// <param name="there">Where it is refused: which device has some of the range; null for a range that is empty or wraps around.</param>
+    /// <returns>False, and nothing changed, where the range is not free.</returns>
+    public bool TryAdd(ulong start, ulong length, IBusDevice device, string deviceName, out string? there)
     {
         ArgumentNullException.ThrowIfNull(device);
-        return IsRange(start, length) && Insert(start, length, device, deviceName) == null;
+        there = null;
+        if (!IsRange(start, length))
+            return false;
+        there = Insert(start, length, device, deviceName);
+        return there == null;
     }
 
     /// <summary>Takes back the range that starts at <paramref name="start"/>; false when none does.</summary>

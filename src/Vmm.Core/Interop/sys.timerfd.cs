@@ -2,7 +2,6 @@ using System.Runtime.InteropServices;
 
 namespace Vmm.Core.Interop;
 
-[StructLayout(LayoutKind.Sequential)]
 internal struct itimerspec
 {
     internal timespec it_interval;

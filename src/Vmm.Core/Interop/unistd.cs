@@ -63,6 +63,10 @@ internal static unsafe partial class LibC
     [LibraryImport(libc)]
     internal static partial int gettid();
 
+    /// <summary>syscall(2), which is variadic; all that are called have six arguments at most.</summary>
+    [LibraryImport(libc, SetLastError = true)]
+    internal static partial long syscall(long number, nuint a1, nuint a2, nuint a3, nuint a4, nuint a5, nuint a6);
+
     [LibraryImport(libc)]
     internal static partial void _exit(int status);
 }

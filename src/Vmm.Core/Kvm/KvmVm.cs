@@ -122,13 +122,20 @@ internal sealed unsafe class KvmVm : IDisposable
     /// <summary>KVM_SET_GSI_ROUTING: replaces the whole table.</summary>
     internal void SetGsiRouting(ReadOnlySpan<kvm_irq_routing_entry> entries)
     {
+        if (!TrySetGsiRouting(entries))
+            throw KvmError.Last($"set {entries.Length} interrupt routes");
+    }
+
+    /// <summary>The same, with routes that a guest asked for: false, and nothing changed, where KVM refuses one.</summary>
+    internal bool TrySetGsiRouting(ReadOnlySpan<kvm_irq_routing_entry> entries)
+    {
         int size = sizeof(kvm_irq_routing) + (entries.Length * sizeof(kvm_irq_routing_entry));
         byte[] buffer = new byte[size];
         fixed (byte* memory = buffer)
         {
             ((kvm_irq_routing*)memory)->nr = (uint)entries.Length;
             entries.CopyTo(new Span<kvm_irq_routing_entry>(memory + sizeof(kvm_irq_routing), entries.Length));
-            KvmError.Check(ioctl(_fd.Number, KVM_SET_GSI_ROUTING, memory), $"set {entries.Length} interrupt routes");
+            return ioctl(_fd.Number, KVM_SET_GSI_ROUTING, memory) >= 0;
         }
     }
 
@@ -162,7 +169,14 @@ internal sealed unsafe class KvmVm : IDisposable
     internal void RemoveIoEventFd(int eventFd, ulong address, uint length, bool port = false, ulong? match = null) =>
         IoEventFd(eventFd, address, length, port, match, KVM_IOEVENTFD_FLAG_DEASSIGN, "disconnect a doorbell");
 
-    private void IoEventFd(int eventFd, ulong address, uint length, bool port, ulong? match, uint flags, string doing)
+    /// <summary>KVM_IOEVENTFD for a doorbell in memory at an address that a guest chose: false where KVM refuses.</summary>
+    internal bool TryIoEventFd(int eventFd, ulong address, uint length, ulong? match, bool connect) =>
+        IoEventFd(eventFd, address, length, false, match, connect ? 0 : KVM_IOEVENTFD_FLAG_DEASSIGN) >= 0;
+
+    private void IoEventFd(int eventFd, ulong address, uint length, bool port, ulong? match, uint flags, string doing) =>
+        KvmError.Check(IoEventFd(eventFd, address, length, port, match, flags), $"{doing} at 0x{address:x}");
+
+    private int IoEventFd(int eventFd, ulong address, uint length, bool port, ulong? match, uint flags)
     {
         var io = new kvm_ioeventfd
         {
@@ -172,7 +186,7 @@ internal sealed unsafe class KvmVm : IDisposable
             fd = eventFd,
             flags = flags | (match.HasValue ? KVM_IOEVENTFD_FLAG_DATAMATCH : 0) | (port ? KVM_IOEVENTFD_FLAG_PIO : 0),
         };
-        KvmError.Check(ioctl(_fd.Number, KVM_IOEVENTFD, &io), $"{doing} at 0x{address:x}");
+        return ioctl(_fd.Number, KVM_IOEVENTFD, &io);
     }
 
     /// <summary>KVM_SIGNAL_MSI: delivers one message-signalled interrupt; false when the guest blocked it or KVM refuses.</summary>

@@ -80,13 +80,9 @@ public sealed unsafe class GuestRam : IDisposable
         ulong size = 0;
         foreach ((ulong _, ulong length) in ranges)
             size += length;
-        ulong mapped = size;
-        if (options.HugePages)
-        {
-            // Whole pages: a file of huge pages is refused any other size, and munmap would give nothing back.
-            ulong page = options.HugePageSize > 0 ? options.HugePageSize : DefaultHugePageSize();
-            mapped = (size + page - 1) & ~(page - 1);
-        }
+        ulong page = !options.HugePages ? GuestRegion.SmallPage : options.HugePageSize > 0 ? options.HugePageSize : DefaultHugePageSize();
+        // Whole pages: a file of huge pages is refused any other size, and munmap would give nothing back.
+        ulong mapped = options.HugePages ? (size + page - 1) & ~(page - 1) : size;
         FileDescriptor? file = options.Shared ? CreateFile(mapped, options) : null;
         int flags = file != null ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
         flags |= options.HugePages ? HugeFlags(options, MAP_HUGETLB) : MAP_NORESERVE;
@@ -106,16 +102,16 @@ public sealed unsafe class GuestRam : IDisposable
         _parts.Add((mapping, file));
         // A core dump of the program should not contain the guest.
         _ = madvise(mapping.Address, mapping.Length, MADV_DONTDUMP);
-        return Cut(ranges, mapping, file);
+        return Cut(ranges, mapping, file, page);
     }
 
-    private static List<GuestRegion> Cut(IReadOnlyList<(ulong Start, ulong Length)> ranges, HostMapping mapping, FileDescriptor? file)
+    private static List<GuestRegion> Cut(IReadOnlyList<(ulong Start, ulong Length)> ranges, HostMapping mapping, FileDescriptor? file, ulong page)
     {
         ulong offset = 0;
         var regions = new List<GuestRegion>(ranges.Count);
         foreach ((ulong start, ulong length) in ranges)
         {
-            regions.Add(new GuestRegion(start, length, (nint)(mapping.Address + offset), file?.Number ?? -1, offset));
+            regions.Add(new GuestRegion(start, length, (nint)(mapping.Address + offset), file?.Number ?? -1, offset, page));
             offset += length;
         }
         return regions;

@@ -8,8 +8,15 @@ namespace Vmm.Core.Memory;
 /// <param name="HostAddress">Where it is mapped in this process; stays mapped as long as the owner of the memory lives.</param>
 /// <param name="FileDescriptor">The memfd behind it, or -1 for anonymous memory.</param>
 /// <param name="FileOffset">Offset of the range's first byte in that file.</param>
-public sealed record GuestRegion(ulong Start, ulong Length, nint HostAddress, int FileDescriptor, ulong FileOffset)
+/// <param name="PageSize">
+/// Bytes of one page of the host memory behind it, a power of two; a range of huge pages need neither begin nor end with one.
+/// </param>
+public sealed record GuestRegion(
+    ulong Start, ulong Length, nint HostAddress, int FileDescriptor, ulong FileOffset, ulong PageSize = GuestRegion.SmallPage)
 {
+    /// <summary>Bytes of a page that is not huge.</summary>
+    public const ulong SmallPage = 4096;
+
     /// <summary>The first address past the range.</summary>
     public ulong End => Start + Length;
 

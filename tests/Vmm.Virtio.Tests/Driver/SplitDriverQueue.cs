@@ -5,7 +5,6 @@ public sealed class SplitDriverQueue : DriverQueue
 {
     private readonly int[] _next;
     private readonly int[] _lengths;
-    private readonly ulong[] _rooms;
     private readonly Queue<int> _order = new();
     private int _free, _freeCount;
     private ushort _available, _kicked, _used;
@@ -19,7 +18,6 @@ public sealed class SplitDriverQueue : DriverQueue
     {
         _next = new int[size];
         _lengths = new int[size];
-        _rooms = new ulong[size];
         DescriptorArea = arena.Allocate(16UL * size);
         DriverArea = arena.Allocate(6 + (2UL * size));
         DeviceArea = arena.Allocate(6 + (8UL * size));
@@ -84,19 +82,15 @@ public sealed class SplitDriverQueue : DriverQueue
         for (int i = 0; i < table.Length; i++)
             Write(ring[0].Address, i, table[i], i + 1 < table.Length, (ushort)(i + 1), false);
         int head = _free;
-        ulong room = 0;
         int index = head;
         for (int i = 0; i < ring.Length; i++)
         {
             Write(DescriptorArea, index, ring[i], i + 1 < ring.Length, (ushort)_next[index], !table.IsEmpty);
             index = _next[index];
         }
-        foreach (GuestBuffer buffer in table.IsEmpty ? ring : table)
-            room += buffer.Writable ? buffer.Length : 0;
         _free = index;
         _freeCount -= ring.Length;
         _lengths[head] = ring.Length;
-        _rooms[head] = room;
         _order.Enqueue(head);
         At<ushort>(DriverArea + 4 + (2UL * (ulong)(_available % Size))) = (ushort)head;
         Volatile.Write(ref At<ushort>(DriverArea + 2), ++_available);

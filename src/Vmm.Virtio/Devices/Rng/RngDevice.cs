@@ -23,10 +23,10 @@ public sealed class RngDevice : InProcessDevice
     private const int MaximumRequestsPerTurn = 64;
 
     /// <summary>Hardware generators and a booting kernel cannot be waited for with epoll.</summary>
-    private static readonly TimeSpan _retryAfter = TimeSpan.FromMilliseconds(10);
+    private const long RetryNanoseconds = 10_000_000;
 
     private readonly EntropySource _source;
-    private readonly LoopTimer _retry;
+    private readonly TimerNotifier _retry = new();
     private bool _waiting;
 
     /// <summary>Opens the source and makes a device.</summary>
@@ -37,7 +37,7 @@ public sealed class RngDevice : InProcessDevice
         : base(IdOf(config), VirtioDeviceType.Entropy, [QueueSize], loops)
     {
         _source = EntropySource.Open(config.Source);
-        _retry = new LoopTimer(LoopOf(RngProtocol.RequestQueue), Retry);
+        LoopOf(RngProtocol.RequestQueue).Add(_retry.Number, new RetryHandler(this));
     }
 
     /// <summary>What it did.</summary>
@@ -70,7 +70,7 @@ public sealed class RngDevice : InProcessDevice
     protected override void QueueStarted(VirtQueue queue) => _waiting = false;
 
     /// <inheritdoc/>
-    protected override void QueueStopping(VirtQueue queue) => _retry.Stop();
+    protected override void QueueStopping(VirtQueue queue) => _retry.Disarm();
 
     /// <inheritdoc/>
     protected override bool WantsDoorbell(VirtQueue queue) => !_waiting;
@@ -95,7 +95,7 @@ public sealed class RngDevice : InProcessDevice
                 queue.Untake(chain);
                 _waiting = true;
                 Counters.CountWait();
-                _retry.Start(_retryAfter);
+                _retry.Arm(RetryNanoseconds);
                 break;
             }
             queue.GiveBack(chain, (uint)filled);
@@ -110,6 +110,7 @@ public sealed class RngDevice : InProcessDevice
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
     {
+        LoopOf(RngProtocol.RequestQueue).Remove(_retry.Number);
         _retry.Dispose();
         _source.Dispose();
         base.Dispose(disposing);
@@ -129,15 +130,19 @@ public sealed class RngDevice : InProcessDevice
         return filled;
     }
 
-    private void Retry()
-    {
-        _waiting = false;
-        ScheduleQueue(RngProtocol.RequestQueue);
-    }
-
     private static string IdOf(RngConfig config)
     {
         ArgumentNullException.ThrowIfNull(config);
         return config.Id;
+    }
+
+    private sealed class RetryHandler(RngDevice device) : IEventHandler
+    {
+        public bool Handle()
+        {
+            device._waiting = false;
+            device.ScheduleQueue(RngProtocol.RequestQueue);
+            return false;
+        }
     }
 }
