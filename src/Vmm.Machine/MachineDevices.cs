@@ -11,6 +11,7 @@ using Vmm.Devices.Power;
 using Vmm.Devices.Pvpanic;
 using Vmm.Devices.Rtc;
 using Vmm.Devices.Serial;
+using Vmm.Devices.Watchdog;
 using Vmm.Virtio;
 using Vmm.Virtio.Devices.Console;
 
@@ -29,13 +30,15 @@ internal sealed class MachineDevices : IDisposable
     private readonly CmosRtc _rtc;
     private readonly I8042Controller _keyboard;
     private readonly VirtioSlots _slots;
+    private I6300EsbWatchdog? _watchdog;
 
     /// <summary>Makes them.</summary>
     /// <param name="parts">Whose buses and interrupt lines they are put on.</param>
     /// <param name="events">Told of power-off, reset and panic.</param>
     /// <param name="outside">The other ends of consoles and devices.</param>
     /// <param name="bootTimer">Told of the guest's boot marks.</param>
-    internal MachineDevices(MachineParts parts, IGuestEventSink events, MachineOutside outside, BootTimer bootTimer)
+    /// <param name="watchdog">What happens when the guest does not keep its watchdog quiet.</param>
+    internal MachineDevices(MachineParts parts, IGuestEventSink events, MachineOutside outside, BootTimer bootTimer, Configuration.WatchdogConfig watchdog)
     {
         _parts = parts;
         Serial = AddSerialPort(outside.Serial);
@@ -44,7 +47,7 @@ internal sealed class MachineDevices : IDisposable
         _power = AddPowerManagement(events);
         AddPvpanic(events);
         AddDebugging(outside.Debug, bootTimer);
-        AddPci(events);
+        AddWatchdog(AddPci(events), watchdog, events, outside.Report);
         _slots = new VirtioSlots(parts, outside.Report);
         try
         {
@@ -91,6 +94,7 @@ internal sealed class MachineDevices : IDisposable
     public void Dispose()
     {
         _slots.Dispose();
+        _watchdog?.Dispose();
         _power.Dispose();
         _rtc.Dispose();
     }
@@ -161,7 +165,7 @@ internal sealed class MachineDevices : IDisposable
         }
     }
 
-    private void AddPci(IGuestEventSink events)
+    private PciBus AddPci(IGuestEventSink events)
     {
         var bus = new PciBus();
         bus.Add(0, 0, new PciHostBridge(), "the host bridge");
@@ -169,5 +173,14 @@ internal sealed class MachineDevices : IDisposable
         _parts.Mmio.Add(EcamOfBus0.Start, EcamOfBus0.Length, new PciEcam(bus), "PCI Express configuration");
         _acpi.Add(new PciHostBridgeAcpi { Window64 = _parts.Layout.Pci64, LastBus = 0 });
         _acpi.Add(new MotherboardAcpi { Ecam = EcamOfBus0 });
+        return bus;
+    }
+
+    private void AddWatchdog(PciBus bus, Configuration.WatchdogConfig config, IGuestEventSink events, Action<string> report)
+    {
+        if (WatchdogResponse.ActionOf(config.Reaction) is not { } action)
+            return;
+        _watchdog = new I6300EsbWatchdog(new Devices.Watchdog.WatchdogConfig(action), _parts.Mmio, new WatchdogResponse(_parts, events, report), TimeProvider.System);
+        bus.AddAtFreeDevice(_watchdog, "the watchdog");
     }
 }

@@ -27,6 +27,9 @@ public sealed class I6300EsbWatchdog : IPciFunction, IDevice<WatchdogState>, IDi
     private readonly PciBarWindow _window;
     private readonly Lock _lock = new();
 
+    // Held while the action is taken, so that nobody is told of one after the disposal. Never taken with the other lock held.
+    private readonly Lock _acting = new();
+
     private uint _preload1 = PreloadMask, _preload2 = PreloadMask;
     private bool _interruptActive, _timedOut, _paused, _disposed;
     private int _unlockStep, _stage;
@@ -48,6 +51,7 @@ public sealed class I6300EsbWatchdog : IPciFunction, IDevice<WatchdogState>, IDi
         ArgumentNullException.ThrowIfNull(observer);
         ArgumentNullException.ThrowIfNull(clock);
         _action = config.Action;
+        _timedOut = config.TimedOut;
         _observer = observer;
         _line = line;
         _clock = clock;
@@ -162,13 +166,16 @@ public sealed class I6300EsbWatchdog : IPciFunction, IDevice<WatchdogState>, IDi
         }
     }
 
-    /// <inheritdoc/>
+    /// <summary>Takes it off the bus, and waits for an action that is being taken; none is after that.</summary>
     public void Dispose()
     {
-        lock (_lock)
+        lock (_acting)
         {
-            _disposed = true;
-            _window.Leave();
+            lock (_lock)
+            {
+                _disposed = true;
+                _window.Leave();
+            }
         }
         _timer.Dispose();
     }
@@ -271,8 +278,13 @@ public sealed class I6300EsbWatchdog : IPciFunction, IDevice<WatchdogState>, IDi
             else
                 expired = EndSecondStage();
         }
-        if (expired)
-            _observer.Expired(_action);
+        if (!expired)
+            return;
+        lock (_acting)
+        {
+            if (!_disposed)
+                _observer.Expired(_action);
+        }
     }
 
     private void EndFirstStage()

@@ -21,4 +21,7 @@ public enum WatchdogAction
 
 /// <summary>A watchdog.</summary>
 /// <param name="Action">What happens when it expires.</param>
-public sealed record WatchdogConfig(WatchdogAction Action = WatchdogAction.Reset);
+/// <param name="TimedOut">
+/// The guest is to find that the watchdog expired before it was started: for a machine that is made anew after the reset that it caused.
+/// </param>
+public sealed record WatchdogConfig(WatchdogAction Action = WatchdogAction.Reset, bool TimedOut = false);

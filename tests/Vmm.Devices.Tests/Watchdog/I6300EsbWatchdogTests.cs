@@ -89,6 +89,18 @@ public sealed class I6300EsbWatchdogTests : IDisposable
     }
 
     [Fact]
+    public void A_machine_made_anew_after_a_timeout_says_so_and_a_disposed_one_tells_nobody()
+    {
+        var machine = new Machine(WatchdogAction.Reset, timedOut: true);
+        Assert.Equal(0x200u, machine.Peek(12, 2));
+        machine.WriteConfiguration(LockRegister, 1, 2);
+        machine.Watchdog.Dispose();
+        machine.Advance(TimeSpan.FromHours(2));
+        Assert.Empty(machine.Seen);
+        Assert.Equal(uint.MaxValue, machine.Peek(0, 4));
+    }
+
+    [Fact]
     public void The_first_stage_interrupts_if_the_guest_wants_it()
     {
         _machine.WriteConfiguration(LockRegister, 1, 2);
@@ -215,9 +227,9 @@ public sealed class I6300EsbWatchdogTests : IDisposable
     {
         private readonly AddressBus _mmio = new("MMIO");
 
-        public Machine(WatchdogAction action)
+        public Machine(WatchdogAction action, bool timedOut = false)
         {
-            Watchdog = new I6300EsbWatchdog(new WatchdogConfig(action), _mmio, this, Clock, Line);
+            Watchdog = new I6300EsbWatchdog(new WatchdogConfig(action, timedOut), _mmio, this, Clock, Line);
             Place();
         }
 
