@@ -11,6 +11,7 @@ using Vmm.Devices.Power;
 using Vmm.Devices.Pvpanic;
 using Vmm.Devices.Rtc;
 using Vmm.Devices.Serial;
+using Vmm.Devices.Watchdog;
 using Vmm.Virtio;
 using Vmm.Virtio.Devices.Console;
 
@@ -31,13 +32,15 @@ internal sealed class MachineDevices : IDisposable
     private readonly PciBus _pci = new();
     private readonly KvmInterruptRouter _router;
     private readonly VirtioSlots _slots;
+    private I6300EsbWatchdog? _watchdog;
 
     /// <summary>Makes them.</summary>
     /// <param name="parts">Whose buses and interrupt lines they are put on.</param>
     /// <param name="events">Told of power-off, reset and panic.</param>
     /// <param name="outside">The other ends of consoles and devices.</param>
     /// <param name="bootTimer">Told of the guest's boot marks.</param>
-    internal MachineDevices(MachineParts parts, IGuestEventSink events, MachineOutside outside, BootTimer bootTimer)
+    /// <param name="watchdog">What happens when the guest does not keep its watchdog quiet.</param>
+    internal MachineDevices(MachineParts parts, IGuestEventSink events, MachineOutside outside, BootTimer bootTimer, Configuration.WatchdogConfig watchdog)
     {
         _parts = parts;
         Serial = AddSerialPort(outside.Serial);
@@ -52,6 +55,7 @@ internal sealed class MachineDevices : IDisposable
         try
         {
             AddVirtio(outside);
+            AddWatchdog(watchdog, events, outside.Report);
         }
         catch
         {
@@ -94,6 +98,7 @@ internal sealed class MachineDevices : IDisposable
     public void Dispose()
     {
         _slots.Dispose();
+        _watchdog?.Dispose();
         _power.Dispose();
         _rtc.Dispose();
     }
@@ -170,6 +175,14 @@ internal sealed class MachineDevices : IDisposable
         _parts.Ports.Add(PciRegisters.ConfigAddressPort, 8, new PciConfigPorts(_pci, new ResetRegister(events)), "PCI configuration");
         _parts.Mmio.Add(EcamOfBus0.Start, EcamOfBus0.Length, new PciEcam(_pci), "PCI Express configuration");
         _acpi.Add(new MotherboardAcpi { Ecam = EcamOfBus0 });
+    }
+
+    private void AddWatchdog(Configuration.WatchdogConfig config, IGuestEventSink events, Action<string> report)
+    {
+        if (WatchdogResponse.ActionOf(config.Reaction) is not { } action)
+            return;
+        _watchdog = new I6300EsbWatchdog(new Devices.Watchdog.WatchdogConfig(action), _parts.Mmio, new WatchdogResponse(_parts, events, report), TimeProvider.System);
+        _pci.AddAtFreeDevice(_watchdog, "the watchdog");
     }
 
     private PciHostBridgeAcpi DescribePci()

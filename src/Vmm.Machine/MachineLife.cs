@@ -32,7 +32,7 @@ internal sealed class MachineLife : IVcpuObserver, IGuestEventSink, IDisposable
         _parts = MachineParts.Create(config, outside.Virtio.PmemSizes, this);
         try
         {
-            _devices = new MachineDevices(_parts, this, outside, bootTimer);
+            _devices = new MachineDevices(_parts, this, outside, bootTimer, config.Watchdog);
         }
         catch
         {

@@ -16,6 +16,8 @@ public readonly record struct GuestRamOptions(bool Shared = false, bool HugePage
 /// </summary>
 public sealed unsafe class GuestRam : IDisposable
 {
+    private const nuint LargePage = 2 << 20;
+
     private const uint Seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 
     private readonly List<(HostMapping Mapping, FileDescriptor? File)> _parts = [];
@@ -86,7 +88,11 @@ public sealed unsafe class GuestRam : IDisposable
         flags |= options.HugePages ? HugeFlags(options, MAP_HUGETLB) : MAP_NORESERVE;
         if (options.Prefault)
             flags |= MAP_POPULATE;
-        HostMapping? mapping = HostMapping.TryMap((nuint)mapped, PROT_READ | PROT_WRITE, file != null ? flags & ~MAP_HUGETLB & 0x3ffffff : flags, file?.Number ?? -1);
+        int all = file != null ? flags & ~MAP_HUGETLB & 0x3ffffff : flags;
+        // Guest-physical ranges begin at large pages: where this does too, KVM can map the host's large pages into the guest as such.
+        HostMapping? mapping = options.HugePages
+            ? HostMapping.TryMap((nuint)mapped, PROT_READ | PROT_WRITE, all, file?.Number ?? -1)
+            : HostMapping.TryMapAligned((nuint)mapped, LargePage, PROT_READ | PROT_WRITE, all, file?.Number ?? -1);
         if (mapping == null)
         {
             int error = errno;

@@ -75,6 +75,20 @@ public sealed class PciConfigurationSpace
             BinaryPrimitives.WriteUInt32LittleEndian(_writable.AsSpan(at + 4), (uint)(mask >> 32));
     }
 
+    /// <summary>
+    /// Adds a register of the device's own, outside of all capabilities. A write to it counts as <see cref="PciConfigurationChanges.Capabilities"/>.
+    /// </summary>
+    /// <param name="offset">Its first byte, from 0x40 on; capabilities are added up from there.</param>
+    /// <param name="value">What it is after a reset.</param>
+    /// <param name="writable">The bits that the guest may change.</param>
+    /// <exception cref="ArgumentException">It is not there, or of two lengths.</exception>
+    public void AddRegister(int offset, ReadOnlySpan<byte> value, ReadOnlySpan<byte> writable)
+    {
+        if (offset < FirstCapability || offset + value.Length > LegacySize || writable.Length > value.Length)
+            throw new ArgumentException($"A register of {value.Length} bytes does not fit at offset 0x{offset:x}.", nameof(offset));
+        Define(offset, value, writable);
+    }
+
     /// <summary>Adds a capability to the list (PCI Local Bus 3.0 section 6.7), after those that are there.</summary>
     /// <param name="id">What it is.</param>
     /// <param name="body">Its bytes after the id and the link.</param>

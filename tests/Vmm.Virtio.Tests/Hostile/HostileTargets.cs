@@ -4,6 +4,9 @@ using Vmm.Virtio.Devices.Balloon;
 using Vmm.Virtio.Devices.Console;
 using Vmm.Virtio.Devices.Rng;
 using Vmm.Virtio.Tests.Devices.Console;
+using Vmm.Core.Memory;
+using Vmm.Virtio.Devices.Mem;
+using Vmm.Virtio.Devices.Pmem;
 using Vmm.Virtio.Tests.Driver;
 
 namespace Vmm.Virtio.Tests.Hostile;
@@ -16,10 +19,16 @@ public sealed record HostileTarget(string Name, Func<HostileScene, VirtioDevice>
 /// <summary>The devices that the hostile driver is let loose on: one line each.</summary>
 public static class HostileTargets
 {
+    // A region that outlives its devices, as RAM does.
+    private static readonly GuestRam s_pluggable = GuestRam.Allocate([(0, 4096)], default, new AddressRange(1UL << 40, 512UL << 20));
+
     /// <summary>All of them.</summary>
     public static IReadOnlyList<HostileTarget> All { get; } =
     [
         new("echo", scene => new EchoDevice(scene.Loops)),
+        new("pmem", scene => new PmemDevice(
+            PmemFile.Open(new PmemConfig(scene.FileOf("pmem", 2 << 20))), 1UL << 40, new Devices.Pmem.FakeSlots(), scene.Loops, flush: () => 0)),
+        new("mem", scene => new MemDevice(new MemConfig(512UL << 20, 256UL << 20), s_pluggable.Hotplug!, scene.Loops)),
         new("echo 7", scene => new EchoDevice(scene.Loops, queues: 7, queueSize: 32)),
         new("net", scene => new NetDevice(new NetConfig { Id = "net0", NumQueues = 4 }, LoopbackBackend.Of(scene, 2), scene.Loops)),
         new("rng", scene => new RngDevice(new RngConfig(), scene.Loops)),

@@ -39,6 +39,12 @@ public sealed class PmemDevice : InProcessDevice
     /// <param name="loops">Who serves its queue: the first.</param>
     /// <exception cref="VmmException">There is other memory.</exception>
     public PmemDevice(PmemFile file, ulong guestAddress, IGuestMemorySlots slots, IReadOnlyList<EventLoop> loops)
+        : this(file, guestAddress, slots, loops, null)
+    {
+    }
+
+    /// <summary>The same, with something else than a flush of the file.</summary>
+    internal PmemDevice(PmemFile file, ulong guestAddress, IGuestMemorySlots slots, IReadOnlyList<EventLoop> loops, Func<int>? flush)
         : base(IdOf(file), VirtioDeviceType.PersistentMemory, [QueueSize], loops)
     {
         ArgumentNullException.ThrowIfNull(slots);
@@ -47,7 +53,7 @@ public sealed class PmemDevice : InProcessDevice
         if (!_region.IsMapped)
             throw VmmException.Host($"Cannot map the {file.Length} bytes of {file.Config.File} at guest address 0x{guestAddress:x}: KVM refuses; give the guest less memory.");
         _regions = [_region];
-        _flusher = new PmemFlusher(file);
+        _flusher = new PmemFlusher(flush ?? file.Flush);
         _completion = new Completion(this);
     }
 

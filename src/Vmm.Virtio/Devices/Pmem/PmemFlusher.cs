@@ -8,16 +8,18 @@ namespace Vmm.Virtio.Devices.Pmem;
 /// </summary>
 internal sealed class PmemFlusher : IDisposable
 {
-    private readonly PmemFile _file;
+    private readonly Func<int> _flush;
     private readonly Thread _thread;
     private readonly SemaphoreSlim _wanted = new(0);
     private readonly ManualResetEventSlim _idle = new(true);
     private volatile bool _stopping;
     private volatile int _error;
 
-    internal PmemFlusher(PmemFile file)
+    /// <summary>Starts the thread.</summary>
+    /// <param name="flush">Flushes; gives 0, or the errno.</param>
+    internal PmemFlusher(Func<int> flush)
     {
-        _file = file;
+        _flush = flush;
         _thread = new Thread(Run) { Name = "pmem-flush", IsBackground = true };
         _thread.Start();
     }
@@ -43,6 +45,8 @@ internal sealed class PmemFlusher : IDisposable
 
     public void Dispose()
     {
+        if (_stopping)
+            return;
         _stopping = true;
         _wanted.Release();
         _thread.Join();
@@ -59,7 +63,7 @@ internal sealed class PmemFlusher : IDisposable
             _wanted.Wait();
             if (_stopping)
                 return;
-            _error = _file.Flush();
+            _error = _flush();
             _idle.Set();
             Ended.Signal();
         }
