@@ -13,7 +13,7 @@ namespace Vmm.Machine;
 /// A machine's processors, memory and buses, made in the one order that KVM accepts: the VM, its interrupt controllers, memory,
 /// vCPUs. Owns them, and takes them apart in the reverse order.
 /// </summary>
-internal sealed unsafe class MachineParts : IDisposable
+internal sealed class MachineParts : IDisposable
 {
     private readonly KvmSystem _kvm;
     private readonly List<Vcpu> _vcpus = [];
@@ -23,9 +23,12 @@ internal sealed unsafe class MachineParts : IDisposable
     {
         _kvm = kvm;
         Vm = kvm.CreateVm();
+        Slots = new KvmMemorySlots(Vm);
     }
 
     internal KvmVm Vm { get; }
+
+    internal KvmMemorySlots Slots { get; }
 
     internal AddressBus Ports { get; } = new("port");
 
@@ -33,13 +36,15 @@ internal sealed unsafe class MachineParts : IDisposable
 
     internal MemoryLayout Layout { get; private set; } = null!;
 
-    internal GuestMemory Memory => _ram!.Memory;
+    internal GuestMemory Memory => Ram.Memory;
+
+    internal GuestRam Ram => _ram!;
 
     internal IReadOnlyList<Vcpu> Vcpus => _vcpus;
 
     /// <summary>Makes them; nothing runs yet.</summary>
     /// <exception cref="VmmException">The configuration does not fit this host, or the host refuses.</exception>
-    internal static MachineParts Create(VmConfig config, IVcpuObserver observer)
+    internal static MachineParts Create(VmConfig config, IReadOnlyList<ulong> pmemSizes, IVcpuObserver observer)
     {
         KvmSystem kvm = KvmSystem.Open();
         MachineParts? parts = null;
@@ -49,7 +54,7 @@ internal sealed unsafe class MachineParts : IDisposable
                 throw VmmException.Configuration($"--cpus: {config.Cpus.EffectiveMax} vCPUs are more than this host's KVM allows, {kvm.MaxVcpus}; ask for fewer.");
             config.Memory.CheckAgainstHost((ulong)LibC.sysconf(LibC._SC_PHYS_PAGES) * (ulong)LibC.sysconf(LibC._SC_PAGESIZE));
             parts = new MachineParts(kvm);
-            parts.Build(config, observer);
+            parts.Build(config, pmemSizes, observer);
             return parts;
         }
         catch
@@ -89,10 +94,10 @@ internal sealed unsafe class MachineParts : IDisposable
         _kvm.Dispose();
     }
 
-    private void Build(VmConfig config, IVcpuObserver observer)
+    private void Build(VmConfig config, IReadOnlyList<ulong> pmemSizes, IVcpuObserver observer)
     {
         kvm_cpuid_entry2[] supported = _kvm.GetSupportedCpuid();
-        Layout = MemoryLayout.Create(config.Memory.Size, GuestCpuid.PhysicalAddressBits(supported));
+        Layout = MemoryLayout.Create(config.Memory.Size, GuestCpuid.PhysicalAddressBits(supported), config.Memory.HotplugSize, pmemSizes);
         if (config.Cpus.EffectiveMax > 255)
             Vm.TryEnableCapability(LibC.KVM_CAP_X2APIC_API, LibC.KVM_X2APIC_API_USE_32BIT_IDS | LibC.KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK);
         Vm.SetRealModePages(MemoryLayout.KvmIdentityMap.Start, MemoryLayout.KvmTss.Start);
@@ -102,7 +107,7 @@ internal sealed unsafe class MachineParts : IDisposable
         var cpuid = new GuestCpuid(supported, config.Cpus.Boot, _kvm.CheckExtension(LibC.KVM_CAP_TSC_DEADLINE_TIMER) > 0);
         for (int id = 0; id < config.Cpus.Boot; id++)
         {
-            var vcpu = new Vcpu(Vm.CreateVcpu(id), Ports, Mmio, observer);
+            var vcpu = new Vcpu(Vm.CreateVcpu(id), Ports, Mmio, observer) { Affinity = CpuAffinity.Of(config.Cpus.Affinity, id) };
             _vcpus.Add(vcpu);
             vcpu.Kvm.SetCpuid(cpuid.For((uint)id));
             ModelSpecificRegisters.Apply(vcpu.Kvm);
@@ -110,12 +115,14 @@ internal sealed unsafe class MachineParts : IDisposable
         }
     }
 
+    // The layout's window is whole gibibytes; the memory in it is as much as was asked for.
+    private AddressRange Hotplug(MemoryConfig memory) => new(Layout.Hotplug.Start, memory.HotplugSize);
+
     private void MapMemory(MemoryConfig memory)
     {
         var options = new GuestRamOptions(memory.Shared, memory.HugePages, memory.HugePages ? memory.HugePageSize : 0, memory.Prefault);
-        _ram = GuestRam.Allocate([.. Layout.Ram.Select(range => (range.Start, range.Length))], options);
-        uint slot = 0;
+        _ram = GuestRam.Allocate([.. Layout.Ram.Select(range => (range.Start, range.Length))], options, Hotplug(memory));
         foreach (GuestRegion region in _ram.Memory.Regions)
-            Vm.SetMemoryRegion(slot++, region.Start, region.Length, (byte*)region.HostAddress);
+            Slots.Map(region.Start, region.Length, region.HostAddress);
     }
 }

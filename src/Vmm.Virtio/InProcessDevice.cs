@@ -114,6 +114,13 @@ public abstract class InProcessDevice : VirtioDevice
             _loops[index].Schedule(runner.Queue.Doorbell.Number);
     }
 
+    /// <summary>
+    /// Serves a queue at once, as its doorbell would, because the other side has something for it. On the queue's own loop, from the
+    /// handler of another descriptor.
+    /// </summary>
+    /// <returns>True when there is more to do.</returns>
+    protected bool ServeQueueNow(int index) => _runners[index] is { } runner && runner.Serve();
+
     /// <summary>A queue is about to be served. On its loop.</summary>
     protected virtual void QueueStarted(VirtQueue queue)
     {
@@ -145,11 +152,16 @@ public abstract class InProcessDevice : VirtioDevice
 
         public bool Handle()
         {
+            queue.Counters.CountKick();
+            return Serve();
+        }
+
+        public bool Serve()
+        {
             if (_failed || queue.IsBroken)
                 return false;
             try
             {
-                queue.Counters.CountKick();
                 queue.SuppressNotifications();
                 return device.ServeQueue(queue) || (device.WantsDoorbell(queue) && queue.RequestNotifications());
             }

@@ -32,6 +32,12 @@ public abstract class VirtioDevice : IDisposable
     /// <summary>The feature bits that are offered: the device's own and those of <see cref="VirtioFeatures"/>.</summary>
     public abstract ulong OfferedFeatures { get; }
 
+    /// <summary>Features that are not offered although the device has them; set before it is put on a bus.</summary>
+    public ulong WithheldFeatures { get; set; }
+
+    /// <summary>What a driver is offered.</summary>
+    public ulong Features => OfferedFeatures & ~WithheldFeatures;
+
     /// <summary>The largest size of each queue, in descriptors: powers of two from 2 to 32768. Constant.</summary>
     public abstract IReadOnlyList<ushort> QueueSizes { get; }
 

@@ -27,20 +27,30 @@ public sealed class AddressBus
     public void Add(ulong start, ulong length, IBusDevice device, string deviceName)
     {
         ArgumentNullException.ThrowIfNull(device);
-        if (length == 0 || start + length - 1 < start)
+        if (!IsRange(start, length))
             throw VmmException.Configuration($"Cannot put {deviceName} on the {Name} bus at 0x{start:x}: the length 0x{length:x} is empty or wraps around.");
-        lock (_writers)
-        {
-            Snapshot old = _snapshot;
-            int at = old.CountOfStartsUpTo(start + (length - 1));
-            if (at > 0 && old.Last[at - 1] >= start)
-                throw VmmException.Configuration($"Cannot put {deviceName} on the {Name} bus at 0x{start:x}: {old.Names[at - 1]} is there already.");
-            Volatile.Write(ref _snapshot, new Snapshot(
-                [.. old.Start[..at], start, .. old.Start[at..]],
-                [.. old.Last[..at], start + (length - 1), .. old.Last[at..]],
-                [.. old.Devices[..at], device, .. old.Devices[at..]],
-                [.. old.Names[..at], deviceName, .. old.Names[at..]]));
-        }
+        if (Insert(start, length, device, deviceName) is { } other)
+            throw VmmException.Configuration($"Cannot put {deviceName} on the {Name} bus at 0x{start:x}: {other} is there already.");
+    }
+
+    /// <summary>The same at an address that a guest chose: false, and nothing changed, where it cannot be.</summary>
+    public bool TryAdd(ulong start, ulong length, IBusDevice device, string deviceName) => TryAdd(start, length, device, deviceName, out _);
+
+    /// <summary>The same at an address that a guest chose.</summary>
+    /// <param name="start">The first address.</param>
+    /// <param name="length">How many there are.</param>
+    /// <param name="device">What answers there.</param>
+    /// <param name="deviceName">Named in errors.</param>
+    /// <param name="there">Where it is refused: which device has some of the range; null for a range that is empty or wraps around.</param>
+    /// <returns>False, and nothing changed, where the range is not free.</returns>
+    public bool TryAdd(ulong start, ulong length, IBusDevice device, string deviceName, out string? there)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        there = null;
+        if (!IsRange(start, length))
+            return false;
+        there = Insert(start, length, device, deviceName);
+        return there == null;
     }
 
     /// <summary>Takes back the range that starts at <paramref name="start"/>; false when none does.</summary>
@@ -105,6 +115,26 @@ public sealed class AddressBus
         {
             Snapshot s = Volatile.Read(ref _snapshot);
             return [.. s.Start.Zip(s.Last, s.Names)];
+        }
+    }
+
+    private static bool IsRange(ulong start, ulong length) => length != 0 && unchecked(start + (length - 1)) >= start;
+
+    /// <summary>Takes the range; or gives the name of who has a part of it.</summary>
+    private string? Insert(ulong start, ulong length, IBusDevice device, string deviceName)
+    {
+        lock (_writers)
+        {
+            Snapshot old = _snapshot;
+            int at = old.CountOfStartsUpTo(start + (length - 1));
+            if (at > 0 && old.Last[at - 1] >= start)
+                return old.Names[at - 1];
+            Volatile.Write(ref _snapshot, new Snapshot(
+                [.. old.Start[..at], start, .. old.Start[at..]],
+                [.. old.Last[..at], start + (length - 1), .. old.Last[at..]],
+                [.. old.Devices[..at], device, .. old.Devices[at..]],
+                [.. old.Names[..at], deviceName, .. old.Names[at..]]));
+            return null;
         }
     }
 

@@ -48,6 +48,9 @@ internal sealed unsafe class Vcpu : IDisposable
     /// <summary>A snapshot of its exit counters.</summary>
     internal VcpuCounters Counters => _counters;
 
+    /// <summary>The host's processors that its thread runs on; null for all. Set before <see cref="Start"/>.</summary>
+    internal int[]? Affinity { get; set; }
+
     /// <summary>Starts the thread. The vCPU runs at once unless a pause was asked for before.</summary>
     internal void Start()
     {
@@ -148,6 +151,8 @@ internal sealed unsafe class Vcpu : IDisposable
         ThreadName.Publish();
         try
         {
+            if (Affinity is { } cpus)
+                ThreadAffinity.Pin(cpus, $"vCPU {Id}");
             ulong maskInRun = KickSignal.BlockInThisThread();
             Kvm.SetSignalMask(maskInRun);
             lock (_lock)

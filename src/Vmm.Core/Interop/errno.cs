@@ -19,9 +19,13 @@ internal static partial class LibC
     internal const int EINVAL = 22;
     internal const int EMFILE = 24;
     internal const int ENOTTY = 25;
+    internal const int EFBIG = 27;
     internal const int ENOSPC = 28;
+    internal const int EROFS = 30;
     internal const int EPIPE = 32;
+    internal const int ENOLCK = 37;
     internal const int ENOSYS = 38;
+    internal const int EBADFD = 77;
     internal const int EOPNOTSUPP = 95;
 
     /// <summary>strerror(3), in the C locale's words.</summary>

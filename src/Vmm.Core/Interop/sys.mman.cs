@@ -18,6 +18,7 @@ internal static unsafe partial class LibC
     internal const int MAP_HUGE_SHIFT = 26;
 
     internal const int MADV_DONTNEED = 4;
+    internal const int MADV_REMOVE = 9;
     internal const int MADV_HUGEPAGE = 14;
     internal const int MADV_DONTDUMP = 16;
 

@@ -17,10 +17,26 @@ internal struct sockaddr_un
     internal sockaddr_un_path sun_path;
 }
 
+/// <summary>The data of <see cref="sockaddr"/>.</summary>
+[InlineArray(14)]
+internal struct sockaddr_data
+{
+    private byte _element0;
+}
+
+/// <summary>struct sockaddr: 16 bytes.</summary>
+internal struct sockaddr
+{
+    internal ushort sa_family;
+    internal sockaddr_data sa_data;
+}
+
 internal static unsafe partial class LibC
 {
     internal const int AF_UNIX = 1;
+    internal const int AF_INET = 2;
     internal const int SOCK_STREAM = 1;
+    internal const int SOCK_DGRAM = 2;
     internal const int SOCK_NONBLOCK = 0x800;
     internal const int SOCK_CLOEXEC = 0x80000;
     internal const int MSG_NOSIGNAL = 0x4000;

@@ -10,6 +10,8 @@ internal static unsafe partial class LibC
     internal const int R_OK = 4;
     internal const int W_OK = 2;
 
+    internal const int SEEK_END = 2;
+
     [LibraryImport(libc, SetLastError = true)]
     internal static partial int close(int fd);
 
@@ -27,6 +29,12 @@ internal static unsafe partial class LibC
 
     [LibraryImport(libc, SetLastError = true)]
     internal static partial int ftruncate(int fd, long length);
+
+    [LibraryImport(libc, SetLastError = true)]
+    internal static partial long lseek(int fd, long offset, int whence);
+
+    [LibraryImport(libc, SetLastError = true)]
+    internal static partial int fdatasync(int fd);
 
     [LibraryImport(libc, SetLastError = true)]
     internal static partial int pipe2(int* pipefd, int flags);
@@ -54,6 +62,10 @@ internal static unsafe partial class LibC
 
     [LibraryImport(libc)]
     internal static partial int gettid();
+
+    /// <summary>syscall(2), which is variadic; all that are called have six arguments at most.</summary>
+    [LibraryImport(libc, SetLastError = true)]
+    internal static partial long syscall(long number, nuint a1, nuint a2, nuint a3, nuint a4, nuint a5, nuint a6);
 
     [LibraryImport(libc)]
     internal static partial void _exit(int status);

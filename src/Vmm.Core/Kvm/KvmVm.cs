@@ -48,7 +48,8 @@ internal sealed unsafe class KvmVm : IDisposable
     /// KVM_SET_USER_MEMORY_REGION: maps, moves, reflags or (with a size of 0) deletes a slot. All addresses and sizes are
     /// multiples of the page size; the caller keeps the host memory mapped as long as the slot lives.
     /// </summary>
-    internal void SetMemoryRegion(uint slot, ulong guestAddress, ulong size, byte* host, uint flags = 0)
+    /// <returns>0, or the errno; also after <see cref="Dispose"/>, when the descriptor's number may be another file's.</returns>
+    internal int TrySetMemoryRegion(uint slot, ulong guestAddress, ulong size, byte* host, uint flags = 0)
     {
         var region = new kvm_userspace_memory_region
         {
@@ -58,8 +59,30 @@ internal sealed unsafe class KvmVm : IDisposable
             memory_size = size,
             userspace_addr = (ulong)host,
         };
-        if (ioctl(_fd.Number, KVM_SET_USER_MEMORY_REGION, &region) < 0)
-            throw KvmError.Last($"map {size} bytes of memory at guest address 0x{guestAddress:x} (slot {slot})");
+        bool held = false;
+        try
+        {
+            _fd.DangerousAddRef(ref held);
+            return ioctl(_fd.Number, KVM_SET_USER_MEMORY_REGION, &region) < 0 ? errno : 0;
+        }
+        catch (ObjectDisposedException)
+        {
+            return EBADF;
+        }
+        finally
+        {
+            if (held)
+                _fd.DangerousRelease();
+        }
+    }
+
+    /// <summary>The same at addresses that the program itself chose.</summary>
+    /// <exception cref="VmmException">KVM refuses.</exception>
+    internal void SetMemoryRegion(uint slot, ulong guestAddress, ulong size, byte* host, uint flags = 0)
+    {
+        int error = TrySetMemoryRegion(slot, guestAddress, size, host, flags);
+        if (error != 0)
+            throw KvmError.From(error, $"map {size} bytes of memory at guest address 0x{guestAddress:x} (slot {slot})");
     }
 
     /// <summary>KVM_GET_DIRTY_LOG: which pages of a slot were written since the last call; one bit a page, 64 to a word.</summary>
@@ -99,13 +122,20 @@ internal sealed unsafe class KvmVm : IDisposable
     /// <summary>KVM_SET_GSI_ROUTING: replaces the whole table.</summary>
     internal void SetGsiRouting(ReadOnlySpan<kvm_irq_routing_entry> entries)
     {
+        if (!TrySetGsiRouting(entries))
+            throw KvmError.Last($"set {entries.Length} interrupt routes");
+    }
+
+    /// <summary>The same, with routes that a guest asked for: false, and nothing changed, where KVM refuses one.</summary>
+    internal bool TrySetGsiRouting(ReadOnlySpan<kvm_irq_routing_entry> entries)
+    {
         int size = sizeof(kvm_irq_routing) + (entries.Length * sizeof(kvm_irq_routing_entry));
         byte[] buffer = new byte[size];
         fixed (byte* memory = buffer)
         {
             ((kvm_irq_routing*)memory)->nr = (uint)entries.Length;
             entries.CopyTo(new Span<kvm_irq_routing_entry>(memory + sizeof(kvm_irq_routing), entries.Length));
-            KvmError.Check(ioctl(_fd.Number, KVM_SET_GSI_ROUTING, memory), $"set {entries.Length} interrupt routes");
+            return ioctl(_fd.Number, KVM_SET_GSI_ROUTING, memory) >= 0;
         }
     }
 
@@ -139,7 +169,14 @@ internal sealed unsafe class KvmVm : IDisposable
     internal void RemoveIoEventFd(int eventFd, ulong address, uint length, bool port = false, ulong? match = null) =>
         IoEventFd(eventFd, address, length, port, match, KVM_IOEVENTFD_FLAG_DEASSIGN, "disconnect a doorbell");
 
-    private void IoEventFd(int eventFd, ulong address, uint length, bool port, ulong? match, uint flags, string doing)
+    /// <summary>KVM_IOEVENTFD for a doorbell in memory at an address that a guest chose: false where KVM refuses.</summary>
+    internal bool TryIoEventFd(int eventFd, ulong address, uint length, ulong? match, bool connect) =>
+        IoEventFd(eventFd, address, length, false, match, connect ? 0 : KVM_IOEVENTFD_FLAG_DEASSIGN) >= 0;
+
+    private void IoEventFd(int eventFd, ulong address, uint length, bool port, ulong? match, uint flags, string doing) =>
+        KvmError.Check(IoEventFd(eventFd, address, length, port, match, flags), $"{doing} at 0x{address:x}");
+
+    private int IoEventFd(int eventFd, ulong address, uint length, bool port, ulong? match, uint flags)
     {
         var io = new kvm_ioeventfd
         {
@@ -149,7 +186,7 @@ internal sealed unsafe class KvmVm : IDisposable
             fd = eventFd,
             flags = flags | (match.HasValue ? KVM_IOEVENTFD_FLAG_DATAMATCH : 0) | (port ? KVM_IOEVENTFD_FLAG_PIO : 0),
         };
-        KvmError.Check(ioctl(_fd.Number, KVM_IOEVENTFD, &io), $"{doing} at 0x{address:x}");
+        return ioctl(_fd.Number, KVM_IOEVENTFD, &io);
     }
 
     /// <summary>KVM_SIGNAL_MSI: delivers one message-signalled interrupt; false when the guest blocked it or KVM refuses.</summary>

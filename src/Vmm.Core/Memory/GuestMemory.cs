@@ -7,7 +7,7 @@ namespace Vmm.Core.Memory;
 /// Checked access to guest-physical RAM. Addresses and lengths may come from a guest: every access is checked against the RAM
 /// ranges, and the Try methods answer false instead of throwing. Values are little-endian, as x86's are.
 /// </summary>
-public sealed unsafe class GuestMemory
+public sealed unsafe partial class GuestMemory
 {
     private readonly GuestRegion[] _regions;
 

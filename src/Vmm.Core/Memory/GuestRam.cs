@@ -10,40 +10,77 @@ namespace Vmm.Core.Memory;
 /// <param name="Prefault">Touch all of it before the guest starts.</param>
 public readonly record struct GuestRamOptions(bool Shared = false, bool HugePages = false, ulong HugePageSize = 0, bool Prefault = false);
 
-/// <summary>Guest RAM: one host mapping, cut into the guest-physical ranges of the layout. Owns the mapping.</summary>
+/// <summary>
+/// Guest RAM: one host mapping, cut into the guest-physical ranges of the layout, and a second one for memory that is plugged in while the
+/// guest runs. Owns the mappings.
+/// </summary>
 public sealed unsafe class GuestRam : IDisposable
 {
     private const uint Seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 
-    private readonly HostMapping _mapping;
-    private readonly FileDescriptor? _file;
+    private readonly List<(HostMapping Mapping, FileDescriptor? File)> _parts = [];
 
-    private GuestRam(HostMapping mapping, FileDescriptor? file, GuestMemory memory)
+    private GuestRam()
     {
-        _mapping = mapping;
-        _file = file;
-        Memory = memory;
     }
 
-    /// <summary>Checked access to it.</summary>
-    public GuestMemory Memory { get; }
+    /// <summary>Checked access to it, and to what may be plugged in.</summary>
+    public GuestMemory Memory { get; private set; } = null!;
+
+    /// <summary>The region that memory is plugged into; part of <see cref="Memory"/>. Null where none was asked for.</summary>
+    public GuestRegion? Hotplug { get; private set; }
 
     /// <summary>Allocates RAM for disjoint guest-physical ranges.</summary>
     /// <param name="ranges">Start and length of each, in bytes, multiples of the page size.</param>
     /// <param name="options">How to back it.</param>
+    /// <param name="hotplug">
+    /// Where memory can be plugged in; empty for nowhere. It is reserved, in the same way but not touched and without a promise of the
+    /// host that the memory is there, since that would take it from others before anybody wants it.
+    /// </param>
     /// <exception cref="VmmException">The host cannot give that much, or not in that way.</exception>
-    public static GuestRam Allocate(IReadOnlyList<(ulong Start, ulong Length)> ranges, GuestRamOptions options)
+    public static GuestRam Allocate(IReadOnlyList<(ulong Start, ulong Length)> ranges, GuestRamOptions options, AddressRange hotplug = default)
+    {
+        // A huge page that the pool lacks is a SIGBUS for whoever touches it, and with a reservation the pool would lack them at once.
+        if (!hotplug.IsEmpty && options.HugePages)
+            throw VmmException.Configuration("Cannot plug memory into a guest with hugepages=on: leave hotplug_size out, or use hugepages=off.");
+        var ram = new GuestRam();
+        try
+        {
+            List<GuestRegion> regions = ram.Add(ranges, options);
+            ram.Memory = new GuestMemory(regions);
+            if (!hotplug.IsEmpty)
+            {
+                List<GuestRegion> plugged = ram.Add([(hotplug.Start, hotplug.Length)], options with { Prefault = false });
+                ram.Hotplug = plugged[0];
+                ram.Memory = new GuestMemory([.. regions, plugged[0]]);
+            }
+            return ram;
+        }
+        catch
+        {
+            ram.Dispose();
+            throw;
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        foreach ((HostMapping mapping, FileDescriptor? file) in _parts)
+        {
+            mapping.Dispose();
+            file?.Dispose();
+        }
+    }
+
+    private List<GuestRegion> Add(IReadOnlyList<(ulong Start, ulong Length)> ranges, GuestRamOptions options)
     {
         ulong size = 0;
         foreach ((ulong _, ulong length) in ranges)
             size += length;
-        ulong mapped = size;
-        if (options.HugePages)
-        {
-            // Whole pages: a file of huge pages is refused any other size, and munmap would give nothing back.
-            ulong page = options.HugePageSize > 0 ? options.HugePageSize : DefaultHugePageSize();
-            mapped = (size + page - 1) & ~(page - 1);
-        }
+        ulong page = !options.HugePages ? GuestRegion.SmallPage : options.HugePageSize > 0 ? options.HugePageSize : DefaultHugePageSize();
+        // Whole pages: a file of huge pages is refused any other size, and munmap would give nothing back.
+        ulong mapped = options.HugePages ? (size + page - 1) & ~(page - 1) : size;
         FileDescriptor? file = options.Shared ? CreateFile(mapped, options) : null;
         int flags = file != null ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
         flags |= options.HugePages ? HugeFlags(options, MAP_HUGETLB) : MAP_NORESERVE;
@@ -56,25 +93,19 @@ public sealed unsafe class GuestRam : IDisposable
             file?.Dispose();
             throw Refused(size, options, error);
         }
+        _parts.Add((mapping, file));
         // A core dump of the program should not contain the guest.
         _ = madvise(mapping.Address, mapping.Length, MADV_DONTDUMP);
-        return new GuestRam(mapping, file, new GuestMemory(Cut(ranges, mapping, file)));
+        return Cut(ranges, mapping, file, page);
     }
 
-    /// <inheritdoc/>
-    public void Dispose()
-    {
-        _mapping.Dispose();
-        _file?.Dispose();
-    }
-
-    private static List<GuestRegion> Cut(IReadOnlyList<(ulong Start, ulong Length)> ranges, HostMapping mapping, FileDescriptor? file)
+    private static List<GuestRegion> Cut(IReadOnlyList<(ulong Start, ulong Length)> ranges, HostMapping mapping, FileDescriptor? file, ulong page)
     {
         ulong offset = 0;
         var regions = new List<GuestRegion>(ranges.Count);
         foreach ((ulong start, ulong length) in ranges)
         {
-            regions.Add(new GuestRegion(start, length, (nint)(mapping.Address + offset), file?.Number ?? -1, offset));
+            regions.Add(new GuestRegion(start, length, (nint)(mapping.Address + offset), file?.Number ?? -1, offset, page));
             offset += length;
         }
         return regions;

@@ -19,6 +19,7 @@ namespace Vmm.Core.Memory;
 /// 0xFFC0_0000  firmware                   |
 /// 4 GiB        the rest of RAM
 /// above, at a multiple of 1 GiB: room to plug memory in
+/// above, at a multiple of 1 GiB: persistent memory, each device at a multiple of 128 MiB
 /// above, naturally aligned: PCI window for 64-bit BARs, at most 512 GiB
 /// </code>
 /// </remarks>
@@ -69,6 +70,15 @@ public sealed record MemoryLayout
     /// <summary>The largest window for 64-bit PCI BARs, in bytes: many graphics cards' worth, and still below 1 TiB for a small guest.</summary>
     public const ulong MaximumPci64Size = 512 * GiB;
 
+    /// <summary>The unit of the length of persistent memory, in bytes: a large page, and the least that Linux maps of it (a subsection).</summary>
+    public const ulong PmemUnit = 2UL << 20;
+
+    /// <summary>
+    /// What a persistent memory device's place is a multiple of, in bytes: a section of Linux's memory map on x86-64. Two devices, or a
+    /// device and RAM, in one section make Linux look closer at each page of it (ZONE_DEVICE), and older kernels refuse them.
+    /// </summary>
+    public const ulong PmemAlignment = 128UL << 20;
+
     private const ulong GiB = 1UL << 30;
 
     // Below this lie conventional memory's usable part; above, up to 1 MiB, the EBDA, the ACPI tables and the BIOS area.
@@ -91,6 +101,9 @@ public sealed record MemoryLayout
     /// <summary>Where memory can be plugged in; a multiple of 1 GiB in place and length; empty when none was asked for.</summary>
     public required AddressRange Hotplug { get; init; }
 
+    /// <summary>Persistent memory devices, in the order asked for; each at a multiple of <see cref="PmemAlignment"/>.</summary>
+    public required IReadOnlyList<AddressRange> Pmem { get; init; }
+
     /// <summary>
     /// The window for 64-bit PCI BARs: the largest power of two that fits above everything else, at most
     /// <see cref="MaximumPci64Size"/>, aligned to its own size so that any BAR up to that size can be placed. Empty where less
@@ -102,8 +115,9 @@ public sealed record MemoryLayout
     /// <param name="ramSize">Bytes; at least <see cref="MinimumRamSize"/> and a multiple of <see cref="PageSize"/>.</param>
     /// <param name="physicalAddressBits">What CPUID 0x80000008 gives the guest; more than 52 counts as 52, the architecture's limit.</param>
     /// <param name="hotplugSize">Bytes that may be plugged in later; a multiple of <see cref="PageSize"/>.</param>
+    /// <param name="pmemSizes">Bytes of each persistent memory device; multiples of <see cref="PmemUnit"/>, above 0.</param>
     /// <exception cref="VmmException">A size is too small, not aligned, or more than the address space holds.</exception>
-    public static MemoryLayout Create(ulong ramSize, int physicalAddressBits, ulong hotplugSize = 0)
+    public static MemoryLayout Create(ulong ramSize, int physicalAddressBits, ulong hotplugSize = 0, IReadOnlyList<ulong>? pmemSizes = null)
     {
         if (ramSize < MinimumRamSize)
             throw VmmException.Configuration($"Cannot give the guest {Describe(ramSize)} of memory: the least is {Describe(MinimumRamSize)}; give it more (--memory size=).");
@@ -132,6 +146,7 @@ public sealed record MemoryLayout
                 $"Cannot keep room to plug in {Describe(hotplugSize)} of memory: with physical addresses of {bits} bits and {Describe(ramSize)} of memory at boot there is room for {Describe(limit - top)}; ask for less.");
         }
         AddressRange hotplug = new(top, AlignUp(hotplugSize, GiB));
+        AddressRange[] pmem = PlacePmem(hotplug.End, limit, pmemSizes ?? []);
 
         return new MemoryLayout
         {
@@ -139,7 +154,8 @@ public sealed record MemoryLayout
             PhysicalAddressBits = bits,
             Ram = highSize == 0 ? [new AddressRange(0, lowSize)] : [new AddressRange(0, lowSize), new AddressRange(HighRamStart, highSize)],
             Hotplug = hotplug,
-            Pci64 = PlacePci64(hotplug.End, limit),
+            Pmem = pmem,
+            Pci64 = PlacePci64(pmem.Length == 0 ? hotplug.End : AlignUp(pmem[^1].End, GiB), limit),
         };
     }
 
@@ -172,6 +188,8 @@ public sealed record MemoryLayout
                 all.Add(("RAM", Ram[1]));
             if (!Hotplug.IsEmpty)
                 all.Add(("memory hot-plug window", Hotplug));
+            foreach (AddressRange pmem in Pmem)
+                all.Add(("persistent memory", pmem));
             if (!Pci64.IsEmpty)
                 all.Add(("PCI 64-bit window", Pci64));
             return all;
@@ -196,6 +214,25 @@ public sealed record MemoryLayout
         if (Ram.Count > 1)
             map.Add(new E820Entry(Ram[1].Start, Ram[1].Length, E820Type.Usable));
         return map;
+    }
+
+    private static AddressRange[] PlacePmem(ulong from, ulong limit, IReadOnlyList<ulong> sizes)
+    {
+        var places = new AddressRange[sizes.Count];
+        for (int i = 0; i < places.Length; i++)
+        {
+            ulong start = AlignUp(from, PmemAlignment);
+            if (sizes[i] == 0 || sizes[i] % PmemUnit != 0)
+                throw VmmException.Configuration($"Cannot place {sizes[i]} bytes of persistent memory: it is not a multiple of {Describe(PmemUnit)}, or empty; round it.");
+            if (start > limit || sizes[i] > limit - start)
+            {
+                throw VmmException.Configuration(
+                    $"Cannot place {Describe(sizes[i])} of persistent memory: there is room for {Describe(start > limit ? 0 : limit - start)} above the guest's memory; use a smaller file, or give the guest less memory.");
+            }
+            places[i] = new AddressRange(start, sizes[i]);
+            from = places[i].End;
+        }
+        return places;
     }
 
     private static AddressRange PlacePci64(ulong from, ulong limit)

@@ -36,7 +36,7 @@ internal static class ConfigurationSources
         }
 
         foreach (IConfigurationSection section in root.GetChildren())
-            AddSection(builder, section, $"{path}: {Clean(section.Key)}", (_, key) => $"{path}: {Clean(section.Key)}.{Clean(key)}");
+            AddSection(builder, section, path, $"{path}: {Clean(section.Key)}", (_, key) => $"{path}: {Clean(section.Key)}.{Clean(key)}");
     }
 
     /// <summary>Adds the environment.</summary>
@@ -47,13 +47,18 @@ internal static class ConfigurationSources
         {
             string name = EnvironmentNames.Prefix + Clean(section.Key);
             if (EnvironmentNames.IsConfiguration(name))
-                AddSection(builder, section, name, (_, key) => $"{name}__{Clean(key)}");
+                AddSection(builder, section, "environment", name, (_, key) => $"{name}__{Clean(key)}");
         }
     }
 
-    private static void AddSection(VmConfigBuilder builder, IConfigurationSection section, string origin, Func<string, string, string> originOf)
+    private static void AddSection(VmConfigBuilder builder, IConfigurationSection section, string source, string origin, Func<string, string, string> originOf)
     {
         SectionSchema schema = Find(section.Key) ?? throw UnknownSection(origin, section.Key);
+        if (schema.Repeats)
+        {
+            AddItems(builder, schema, section, origin, source);
+            return;
+        }
         if (!string.IsNullOrEmpty(section.Value))
             builder.AddText(schema, origin, section.Value);
 
@@ -72,7 +77,39 @@ internal static class ConfigurationSources
             throw VmmException.Configuration($"{origin}: it has no value; give it one or leave it out.");
     }
 
-    private static void AddMember(VmConfigBuilder builder, SectionSchema schema, IConfigurationSection member, string origin)
+    /// <summary>A list of objects, or of texts in the command line's grammar; one text stands for a list of one.</summary>
+    private static void AddItems(VmConfigBuilder builder, SectionSchema schema, IConfigurationSection section, string origin, string source)
+    {
+        if (!string.IsNullOrEmpty(section.Value))
+            AddText(builder.AddItem(schema, source, origin), section.Value);
+        int count = 0;
+        foreach (IConfigurationSection item in section.GetChildren().OrderBy(item => int.TryParse(item.Key, out int at) ? at : -1))
+        {
+            if (item.Key != count.ToString(System.Globalization.CultureInfo.InvariantCulture))
+                throw VmmException.Configuration($"{origin}: it takes a list, numbered from 0; there is {OptionGrammar.Show(item.Key)} in it instead of {count}.");
+            count++;
+            OptionFields fields = builder.AddItem(schema, source, $"{origin}[{item.Key}]");
+            if (!string.IsNullOrEmpty(item.Value))
+                AddText(fields, item.Value);
+            foreach (IConfigurationSection member in item.GetChildren())
+                fields.Set(Field(schema, member, $"{fields.Origin}.{Clean(member.Key)}"));
+        }
+
+        if (count == 0 && section.Value is { Length: 0 })
+            throw VmmException.Configuration($"{origin}: it has no value; give it one or leave it out.");
+    }
+
+    private static void AddText(OptionFields fields, string text)
+    {
+        foreach (OptionField field in OptionGrammar.Parse(fields.Origin, text))
+            fields.Set(field);
+    }
+
+    // Errors name the key themselves; for the environment the origin is the variable, for a file the section is enough.
+    private static void AddMember(VmConfigBuilder builder, SectionSchema schema, IConfigurationSection member, string origin) =>
+        builder.AddField(schema, Field(schema, member, origin));
+
+    private static OptionField Field(SectionSchema schema, IConfigurationSection member, string origin)
     {
         string key = Canonical(member.Key);
         List<string>? items = null;
@@ -92,8 +129,7 @@ internal static class ConfigurationSources
             value = null;
         }
 
-        // Errors name the key themselves; for the environment the origin is the variable, for a file the section is enough.
-        builder.AddField(schema, new OptionField(key, items is null ? value : null, items, origin));
+        return new OptionField(key, items is null ? value : null, items, origin);
     }
 
     private static SectionSchema? Find(string name)

@@ -55,6 +55,16 @@ public sealed record ConsoleConfig(ConsoleBackend Backend, string? Path = null)
         "The other end of the debug console, port 0xE9, which has no input. Default: off.",
         "debug_console", null, OptionShape.Choice, ["off", "tty", "null", "file=", "pty", "socket="]);
 
+    /// <summary>The virtio console's section in files and the environment.</summary>
+    public static readonly SectionSchema VirtioSection = new(
+        "console", ["off", "tty", "null", "file", "pty", "socket"], OptionShape.Choice);
+
+    /// <summary>The option for the virtio console.</summary>
+    public static readonly OptionSchema VirtioOption = new(
+        "--console", "off|tty|null|file=PATH|pty|socket=PATH",
+        "The other end of the virtio console (hvc0). Default: off. For tty, give the serial port another end.",
+        "console", null, OptionShape.Choice, ["off", "tty", "null", "file=", "pty", "socket="]);
+
     /// <summary>Reads and checks the section.</summary>
     /// <exception cref="VmmException">A path is missing, or given where there is none to give.</exception>
     public static ConsoleConfig From(OptionFields fields, ConsoleBackend otherwise)

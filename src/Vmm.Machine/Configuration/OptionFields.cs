@@ -12,11 +12,17 @@ public sealed class OptionFields
     private readonly List<OptionField> _fields = [];
 
     /// <summary>Starts with nothing set.</summary>
-    public OptionFields(SectionSchema schema)
+    /// <param name="schema">Which section this is.</param>
+    /// <param name="origin">Where it was written, for an error about what is missing; null for the section's name.</param>
+    public OptionFields(SectionSchema schema, string? origin = null)
     {
         ArgumentNullException.ThrowIfNull(schema);
         Schema = schema;
+        Origin = origin ?? schema.Name;
     }
+
+    /// <summary>Where it was written.</summary>
+    public string Origin { get; }
 
     /// <summary>Which section this is.</summary>
     public SectionSchema Schema { get; }
@@ -78,6 +84,10 @@ public sealed class OptionFields
             return false;
         throw Error(field, $"{Named(field, value)} is neither on nor off.");
     }
+
+    /// <summary>The items of a list; one plain value is a list of one.</summary>
+    public IReadOnlyList<string> Items(string key) =>
+        Find(key) is not { } field ? [] : field.Items ?? [Single(field)];
 
     /// <summary>A whole decimal number from <paramref name="least"/> to <paramref name="most"/>.</summary>
     public int? Number(string key, int least, int most)

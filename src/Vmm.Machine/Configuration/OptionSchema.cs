@@ -28,7 +28,8 @@ public sealed record OptionSchema(
 /// <param name="Name">The member's name in the configuration file; the environment has it in capitals after <c>VMM_</c>.</param>
 /// <param name="Keys">The keys it knows. For <see cref="OptionShape.Plain"/> the one empty key.</param>
 /// <param name="Shape">How a string in place of the object is read.</param>
-public sealed record SectionSchema(string Name, IReadOnlyList<string> Keys, OptionShape Shape)
+/// <param name="Repeats">There can be several: a list in a file; the option is given once for each.</param>
+public sealed record SectionSchema(string Name, IReadOnlyList<string> Keys, OptionShape Shape, bool Repeats = false)
 {
     /// <summary>The key of a section that is one plain value.</summary>
     public const string Whole = "";

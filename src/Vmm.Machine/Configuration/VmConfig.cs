@@ -32,20 +32,60 @@ public sealed record VmConfig
     /// <summary>The program's own log.</summary>
     public LogConfig Log { get; init; } = new();
 
+    /// <summary>Where virtio devices go that do not say it themselves.</summary>
+    public BusConfig Bus { get; init; } = new();
+
+    /// <summary>The threads that serve virtio queues.</summary>
+    public IoThreadsConfig IoThreads { get; init; } = IoThreadsConfig.Default;
+
+    /// <summary>Disks, in the order in which the guest finds them.</summary>
+    public ConfigList<DiskConfig> Disks { get; init; } = ConfigList<DiskConfig>.Empty;
+
+    /// <summary>Network cards, in the order in which the guest finds them.</summary>
+    public ConfigList<NetConfig> Net { get; init; } = ConfigList<NetConfig>.Empty;
+
+    /// <summary>Files as persistent memory.</summary>
+    public ConfigList<PmemConfig> Pmem { get; init; } = ConfigList<PmemConfig>.Empty;
+
+    /// <summary>The other end of the virtio console (hvc0).</summary>
+    public ConsoleConfig Console { get; init; } = new(ConsoleBackend.Off);
+
+    /// <summary>The entropy device; null for none.</summary>
+    public RngConfig? Rng { get; init; }
+
+    /// <summary>The balloon; null for none.</summary>
+    public BalloonConfig? Balloon { get; init; }
+
+    /// <summary>The watchdog.</summary>
+    public WatchdogConfig Watchdog { get; init; } = new();
+
+    /// <summary>Where counters go.</summary>
+    public MetricsConfig Metrics { get; init; } = new();
+
     /// <summary>Every section that a file and the environment can have.</summary>
     public static IReadOnlyList<SectionSchema> Sections { get; } =
     [
         CpusConfig.Section, MemoryConfig.Section, PayloadConfig.Section, BootConfig.Section, ConsoleConfig.SerialSection,
-        ConsoleConfig.DebugSection, AcpiConfig.Section, RebootConfig.Section, LogConfig.Section,
+        ConsoleConfig.DebugSection, AcpiConfig.Section, RebootConfig.Section, LogConfig.Section, BusConfig.Section, IoThreadsConfig.Section,
+        DiskConfig.Section, NetConfig.Section, PmemConfig.Section, ConsoleConfig.VirtioSection, RngConfig.Section, BalloonConfig.Section,
+        WatchdogConfig.Section, MetricsConfig.Section,
     ];
 
     /// <summary>Every option of the command line that sets something here, in the order of the help.</summary>
     public static IReadOnlyList<OptionSchema> Options { get; } =
     [
         PayloadConfig.KernelOption, PayloadConfig.InitramfsOption, PayloadConfig.CommandLineOption, CpusConfig.Option, MemoryConfig.Option,
-        BootConfig.Option, ConsoleConfig.SerialOption, ConsoleConfig.DebugOption, AcpiConfig.Option, RebootConfig.Option,
-        LogConfig.LevelOption, LogConfig.FileOption, LogConfig.FormatOption,
+        DiskConfig.Option, NetConfig.Option, ConsoleConfig.SerialOption, ConsoleConfig.VirtioOption, ConsoleConfig.DebugOption, RngConfig.Option,
+        BalloonConfig.Option, PmemConfig.Option, WatchdogConfig.Option, BusConfig.Option, IoThreadsConfig.Option, BootConfig.Option,
+        AcpiConfig.Option, RebootConfig.Option, MetricsConfig.Option, LogConfig.LevelOption, LogConfig.FileOption, LogConfig.FormatOption,
     ];
+
+    /// <summary>Whether an option may be given more than once.</summary>
+    public static bool Repeats(OptionSchema option)
+    {
+        ArgumentNullException.ThrowIfNull(option);
+        return Sections.First(section => section.Name == option.Section).Repeats;
+    }
 
     /// <summary>Refuses a configuration that says nothing to start, and files that are written and used for something else too.</summary>
     /// <exception cref="VmmException">There is no kernel, or something that is written has the path of something else.</exception>
@@ -54,6 +94,9 @@ public sealed record VmConfig
         if (Payload.Kernel is null)
             throw VmmException.Configuration("there is no kernel to start; name one with --kernel PATH.");
         RequireDistinct("--serial", Serial.Path, "--debug-console", DebugConsole.Path);
+        RequireDistinct("--serial", Serial.Path, "--console", Console.Path);
+        RequireDistinct("--console", Console.Path, "--debug-console", DebugConsole.Path);
+        RequireDistinct("--log-file", Log.File, "--console", Console.Path);
         RequireDistinct("--log-file", Log.File, "--serial", Serial.Path);
         RequireDistinct("--log-file", Log.File, "--debug-console", DebugConsole.Path);
         foreach ((string input, string? path) in new[] { ("--kernel", Payload.Kernel), ("--initramfs", Payload.Initramfs) })
@@ -61,6 +104,22 @@ public sealed record VmConfig
             RequireDistinct(input, path, "--serial", Serial.Path);
             RequireDistinct(input, path, "--debug-console", DebugConsole.Path);
             RequireDistinct(input, path, "--log-file", Log.File);
+            RequireDistinct(input, path, "--metrics", Metrics.File);
+        }
+        if (Console.Backend == ConsoleBackend.Tty && Serial.Backend == ConsoleBackend.Tty)
+            throw VmmException.Configuration("--console and --serial are both tty, and there is one terminal; give the serial port another end (--serial null).");
+    }
+
+    /// <summary>Refuses two devices of one name.</summary>
+    /// <exception cref="VmmException">A name is there twice.</exception>
+    internal void CheckNames()
+    {
+        var names = new HashSet<string>();
+        IEnumerable<VirtioOptions?> all = [.. Disks.Select(disk => disk.Virtio), .. Net.Select(net => net.Virtio), .. Pmem.Select(pmem => pmem.Virtio), Rng?.Virtio, Balloon?.Virtio];
+        foreach (VirtioOptions? options in all)
+        {
+            if (options?.Id is { } id && !names.Add(id))
+                throw VmmException.Configuration($"two devices have the name {OptionGrammar.Show(id)}; give each its own (id=).");
         }
     }
 

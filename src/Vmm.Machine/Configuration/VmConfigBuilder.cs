@@ -10,13 +10,17 @@ public sealed class VmConfigBuilder
 {
     private readonly List<OptionFields> _sections = [];
 
+    // The items of sections that repeat, and where those of a section came from: a more important source replaces them all.
+    private readonly List<OptionFields> _items = [];
+    private readonly Dictionary<SectionSchema, string> _sourceOfItems = [];
+
     /// <summary>Adds one option of the command line.</summary>
     /// <exception cref="VmmException">Its text does not follow the option's grammar, or has an unknown key.</exception>
     public VmConfigBuilder AddOption(OptionSchema option, string text)
     {
         ArgumentNullException.ThrowIfNull(option);
         ArgumentNullException.ThrowIfNull(text);
-        OptionFields fields = FieldsOf(Schema(option.Section));
+        OptionFields fields = Schema(option.Section) is { Repeats: true } list ? AddItem(list, "options", option.Name) : FieldsOf(Schema(option.Section));
         if (option.Shape == OptionShape.Plain)
             fields.Set(new OptionField(option.Key ?? SectionSchema.Whole, text, null, option.Name));
         else
@@ -31,6 +35,21 @@ public sealed class VmConfigBuilder
         ArgumentNullException.ThrowIfNull(section);
         AddText(FieldsOf(section), origin, text);
         return this;
+    }
+
+    /// <summary>Adds one of a section that repeats, with nothing set yet.</summary>
+    /// <param name="section">Which.</param>
+    /// <param name="source">The file, the environment or the options: the first of a source takes the place of all of the one before.</param>
+    /// <param name="origin">Where it was written, for errors.</param>
+    public OptionFields AddItem(SectionSchema section, string source, string origin)
+    {
+        ArgumentNullException.ThrowIfNull(section);
+        if (_sourceOfItems.TryGetValue(section, out string? earlier) && earlier != source)
+            _items.RemoveAll(item => item.Schema == section);
+        _sourceOfItems[section] = source;
+        var fields = new OptionFields(section, origin);
+        _items.Add(fields);
+        return fields;
     }
 
     /// <summary>Adds one key of a section.</summary>
@@ -61,7 +80,14 @@ public sealed class VmConfigBuilder
 
     /// <summary>Reads and checks every section.</summary>
     /// <exception cref="VmmException">A value is wrong, or values do not fit together.</exception>
-    public VmConfig Build() => new()
+    public VmConfig Build()
+    {
+        VmConfig config = BuildSections();
+        config.CheckNames();
+        return config;
+    }
+
+    private VmConfig BuildSections() => new()
     {
         Cpus = CpusConfig.From(FieldsOf(CpusConfig.Section)),
         Memory = MemoryConfig.From(FieldsOf(MemoryConfig.Section)),
@@ -72,7 +98,29 @@ public sealed class VmConfigBuilder
         Acpi = AcpiConfig.From(FieldsOf(AcpiConfig.Section)),
         OnReboot = RebootConfig.From(FieldsOf(RebootConfig.Section)),
         Log = LogConfig.From(FieldsOf(LogConfig.Section)),
+        Bus = BusConfig.From(FieldsOf(BusConfig.Section)),
+        IoThreads = IoThreadsConfig.From(FieldsOf(IoThreadsConfig.Section)),
+        Disks = Items(DiskConfig.Section, DiskConfig.From),
+        Net = Items(NetConfig.Section, NetConfig.From),
+        Pmem = Items(PmemConfig.Section, PmemConfig.From),
+        Console = ConsoleConfig.From(FieldsOf(ConsoleConfig.VirtioSection), ConsoleBackend.Off),
+        Rng = RngConfig.From(FieldsOf(RngConfig.Section)),
+        Balloon = BalloonConfig.From(FieldsOf(BalloonConfig.Section)),
+        Watchdog = WatchdogConfig.From(FieldsOf(WatchdogConfig.Section)),
+        Metrics = MetricsConfig.From(FieldsOf(MetricsConfig.Section)),
     };
+
+    private ConfigList<T> Items<T>(SectionSchema schema, Func<OptionFields, T> from)
+    {
+        List<T>? items = null;
+        foreach (OptionFields fields in _items)
+        {
+            if (fields.Schema == schema)
+                (items ??= []).Add(from(fields));
+        }
+
+        return items is null ? ConfigList<T>.Empty : new ConfigList<T>([.. items]);
+    }
 
     private static void AddText(OptionFields fields, string origin, string text)
     {

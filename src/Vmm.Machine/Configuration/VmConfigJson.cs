@@ -17,12 +17,8 @@ public static class VmConfigJson
         using (var json = new Utf8JsonWriter(buffer, options))
         {
             json.WriteStartObject();
-            json.WriteStartObject("cpus");
-            json.WriteNumber("boot", config.Cpus.Boot);
-            if (config.Cpus.Max is { } max)
-                json.WriteNumber("max", max);
-            json.WriteEndObject();
-            WriteMemory(json, config.Memory);
+            WriteSection(json, "cpus", config.Cpus);
+            WriteSection(json, "memory", config.Memory);
             WritePayload(json, config.Payload);
             json.WriteStartObject("boot");
             json.WriteString("protocol", config.Boot.Name);
@@ -36,21 +32,48 @@ public static class VmConfigJson
             WriteIfSet(json, "file", config.Log.File);
             json.WriteString("format", config.Log.FormatName);
             json.WriteEndObject();
+            WriteDevices(json, config);
             json.WriteEndObject();
         }
 
         return Encoding.UTF8.GetString(buffer.WrittenSpan) + "\n";
     }
 
-    private static void WriteMemory(Utf8JsonWriter json, MemoryConfig memory)
+    private static void WriteDevices(Utf8JsonWriter json, VmConfig config)
     {
-        json.WriteStartObject("memory");
-        json.WriteString("size", ByteSize.Format(memory.Size));
-        json.WriteBoolean("shared", memory.Shared);
-        json.WriteBoolean("hugepages", memory.HugePages);
-        if (memory.HugePages)
-            json.WriteString("hugepage_size", ByteSize.Format(memory.HugePageSize));
-        json.WriteBoolean("prefault", memory.Prefault);
+        json.WriteString("bus", config.Bus.ToOptionText());
+        WriteSection(json, "io_threads", config.IoThreads);
+        WriteList(json, "disks", config.Disks);
+        WriteList(json, "net", config.Net);
+        WriteList(json, "pmem", config.Pmem);
+        WriteConsole(json, "console", config.Console);
+        WriteSection(json, "rng", config.Rng);
+        WriteSection(json, "balloon", config.Balloon);
+        json.WriteString("watchdog", config.Watchdog.ToOptionText());
+        WriteSection(json, "metrics", config.Metrics);
+    }
+
+    private static void WriteList<T>(Utf8JsonWriter json, string name, ConfigList<T> items) where T : IConfigSection
+    {
+        if (items.Count == 0)
+            return;
+        json.WriteStartArray(name);
+        foreach (T item in items)
+        {
+            json.WriteStartObject();
+            item.WriteTo(new JsonSectionWriter(json));
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
+    }
+
+    private static void WriteSection(Utf8JsonWriter json, string name, IConfigSection? section)
+    {
+        if (section is null)
+            return;
+        json.WriteStartObject(name);
+        section.WriteTo(new JsonSectionWriter(json));
         json.WriteEndObject();
     }
 

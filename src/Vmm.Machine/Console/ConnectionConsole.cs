@@ -33,6 +33,12 @@ internal sealed unsafe class ConnectionConsole : GuestConsole
 
     public override string LastLines => _ring.LastLines;
 
+    public override Action? RoomAvailable
+    {
+        get => _ring.RoomAvailable;
+        set => _ring.RoomAvailable = value;
+    }
+
     public override void Start(ConsoleReceiver? receive)
     {
         _input.Connect(_wantsInput ? receive : null);
@@ -45,6 +51,8 @@ internal sealed unsafe class ConnectionConsole : GuestConsole
     public override void LetGo() => _ring.LetGo();
 
     public override void Write(ReadOnlySpan<byte> data) => _ring.Append(data);
+
+    public override int TryWrite(ReadOnlySpan<byte> data) => _ring.TryAppend(data);
 
     protected override void Dispose(bool disposing)
     {

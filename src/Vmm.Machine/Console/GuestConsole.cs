@@ -6,10 +6,10 @@ namespace Vmm.Machine.Console;
 
 /// <summary>
 /// The other end of a character device: what <c>--serial</c> and <c>--debug-console</c> name. Output is taken at once and in order;
-/// a vCPU that writes waits only while 256 KiB are on their way. Order of use: <see cref="Open"/>, <see cref="Start"/> with the
+/// a vCPU that writes waits only while 256 KiB are on their way, and a device that must not wait is told to come back. Order of use: <see cref="Open"/>, <see cref="Start"/> with the
 /// device's receiver, run, Dispose, which still writes what is there (for two seconds at most) and puts a terminal back.
 /// </summary>
-public abstract class GuestConsole : ICharacterSink, IDisposable
+public abstract class GuestConsole : IBufferedCharacterSink, IDisposable
 {
     /// <summary>How long the end waits for somebody slow to take the last output.</summary>
     protected const int FlushMilliseconds = 2000;
@@ -58,7 +58,13 @@ public abstract class GuestConsole : ICharacterSink, IDisposable
     public abstract void LetGo();
 
     /// <inheritdoc/>
+    public abstract Action? RoomAvailable { get; set; }
+
+    /// <inheritdoc/>
     public abstract void Write(ReadOnlySpan<byte> data);
+
+    /// <inheritdoc/>
+    public abstract int TryWrite(ReadOnlySpan<byte> data);
 
     /// <inheritdoc/>
     public void Dispose()

@@ -15,6 +15,8 @@ internal sealed class NullConsole : GuestConsole
         }
     }
 
+    public override Action? RoomAvailable { get; set; }
+
     public override void Start(ConsoleReceiver? receive)
     {
     }
@@ -31,6 +33,12 @@ internal sealed class NullConsole : GuestConsole
     {
         lock (_gate)
             _lastLines.Append(data);
+    }
+
+    public override int TryWrite(ReadOnlySpan<byte> data)
+    {
+        Write(data);
+        return data.Length;
     }
 
     protected override void Dispose(bool disposing)

@@ -2,7 +2,7 @@ namespace Vmm.Machine.Console;
 
 /// <summary>
 /// What stands between the vCPU that writes a byte and the thread that hands it on: any number of producers, one consumer, in order,
-/// nothing lost. A producer waits only while the ring is full. Appending allocates nothing.
+/// nothing lost. A producer waits only while the ring is full, or is told when it is not any more. Appending allocates nothing.
 /// </summary>
 internal sealed class OutputRing(WakeEvent wake, int capacity = OutputRing.DefaultCapacity)
 {
@@ -18,7 +18,15 @@ internal sealed class OutputRing(WakeEvent wake, int capacity = OutputRing.Defau
     private bool _consumerSleeps;
     private bool _completed;
     private bool _letGo;
+
+    // Somebody had more than fitted, and is waiting to be told.
+    private bool _starved;
     private bool _discard;
+
+    /// <summary>
+    /// Called when half of it is free, after <see cref="TryAppend"/> took less than it was given; without a lock. Set before bytes flow.
+    /// </summary>
+    internal Action? RoomAvailable { get; set; }
 
     /// <summary>No more comes, or nobody takes it any more.</summary>
     internal bool Completed
@@ -57,20 +65,24 @@ internal sealed class OutputRing(WakeEvent wake, int capacity = OutputRing.Defau
                 if (_discard || _count == _buffer.Length)
                     return;
 
-                int end = _start + _count;
-                if (end >= _buffer.Length)
-                    end -= _buffer.Length;
-                int room = Math.Min(_buffer.Length - _count, _buffer.Length - end);
-                int taken = Math.Min(room, data.Length);
-                data[..taken].CopyTo(_buffer.AsSpan(end));
-                _count += taken;
-                data = data[taken..];
-                if (_consumerSleeps)
-                {
-                    _consumerSleeps = false;
-                    wake.Set();
-                }
+                data = data[Put(data)..];
             }
+        }
+    }
+
+    /// <summary>Takes what there is room for, without waiting; everything when nobody takes it any more.</summary>
+    internal int TryAppend(ReadOnlySpan<byte> data)
+    {
+        lock (_gate)
+        {
+            int taken = _discard ? data.Length : 0;
+            while (taken < data.Length && _count < _buffer.Length)
+                taken += Put(data[taken..]);
+            if (_letGo)
+                taken = data.Length;
+            _starved |= taken < data.Length;
+            _lastLines.Append(data[..taken]);
+            return taken;
         }
     }
 
@@ -99,7 +111,11 @@ internal sealed class OutputRing(WakeEvent wake, int capacity = OutputRing.Defau
             _start = _count == 0 ? 0 : (_start + count) % _buffer.Length;
             if (_waiting != 0)
                 Monitor.PulseAll(_gate);
+            if (!_starved || _count > _buffer.Length / 2)
+                return;
+            _starved = false;
         }
+        RoomAvailable?.Invoke();
     }
 
     /// <summary>Says that no more comes; what is there is still to be taken.</summary>
@@ -116,8 +132,10 @@ internal sealed class OutputRing(WakeEvent wake, int capacity = OutputRing.Defau
         lock (_gate)
         {
             _letGo = true;
+            _starved = false;
             Monitor.PulseAll(_gate);
         }
+        RoomAvailable?.Invoke();
     }
 
     /// <summary>Throws away what is there and what comes, and lets waiting producers go.</summary>
@@ -126,7 +144,26 @@ internal sealed class OutputRing(WakeEvent wake, int capacity = OutputRing.Defau
         lock (_gate)
         {
             _discard = true;
+            _starved = false;
             Monitor.PulseAll(_gate);
         }
+        RoomAvailable?.Invoke();
+    }
+
+    /// <summary>Copies what fits in one piece, and wakes the consumer. With the lock held, and room.</summary>
+    private int Put(ReadOnlySpan<byte> data)
+    {
+        int end = _start + _count;
+        if (end >= _buffer.Length)
+            end -= _buffer.Length;
+        int taken = Math.Min(Math.Min(_buffer.Length - _count, _buffer.Length - end), data.Length);
+        data[..taken].CopyTo(_buffer.AsSpan(end));
+        _count += taken;
+        if (_consumerSleeps)
+        {
+            _consumerSleeps = false;
+            wake.Set();
+        }
+        return taken;
     }
 }

@@ -50,6 +50,12 @@ internal sealed unsafe class StreamConsole : GuestConsole
 
     public override string LastLines => _ring.LastLines;
 
+    public override Action? RoomAvailable
+    {
+        get => _ring.RoomAvailable;
+        set => _ring.RoomAvailable = value;
+    }
+
     internal static StreamConsole OnStandardStreams(ConsoleEvents events, bool input)
     {
         if (StandardStreams.IsMissing(1))
@@ -94,6 +100,8 @@ internal sealed unsafe class StreamConsole : GuestConsole
     public override void LetGo() => _ring.LetGo();
 
     public override void Write(ReadOnlySpan<byte> data) => _ring.Append(data);
+
+    public override int TryWrite(ReadOnlySpan<byte> data) => _ring.TryAppend(data);
 
     protected override void Dispose(bool disposing)
     {

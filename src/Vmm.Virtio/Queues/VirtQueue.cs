@@ -89,9 +89,11 @@ public abstract class VirtQueue
             : SplitQueue.TryCreateSplit(setup, activation, counters, out queue, out problem);
     }
 
-    /// <summary>The driver broke a rule.</summary>
+    /// <summary>
+    /// The driver broke a rule, of the queue or of the device's requests: the device needs a reset, and nothing is taken any more.
+    /// </summary>
     /// <param name="reason">One clause: what it did.</param>
-    private protected void Break(string reason)
+    public void Break(string reason)
     {
         if (IsBroken)
             return;

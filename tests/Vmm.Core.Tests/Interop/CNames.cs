@@ -19,7 +19,11 @@ internal static class CNames
     };
 
     /// <summary>Names that are younger than the oldest supported headers (Debian 12's), with the version that has them.</summary>
-    public static IReadOnlyDictionary<string, string> NewerThanOldestHeaders { get; } = new Dictionary<string, string>();
+    public static IReadOnlyDictionary<string, string> NewerThanOldestHeaders { get; } = new Dictionary<string, string>
+    {
+        ["TUN_F_USO4"] = "Linux 6.2",
+        ["TUN_F_USO6"] = "Linux 6.2",
+    };
 
     /// <summary>C types without a name of their own: members of the union in kvm_run; and names that C# would confuse.</summary>
     public static IReadOnlyDictionary<string, string> Types { get; } = new Dictionary<string, string>
@@ -30,6 +34,8 @@ internal static class CNames
         ["kvm_run_internal"] = "__typeof__(((struct kvm_run *)0)->internal)",
         ["kvm_run_system_event"] = "__typeof__(((struct kvm_run *)0)->system_event)",
         ["termios_cc"] = "__typeof__(((struct termios *)0)->c_cc)",
+        ["ifreq_name"] = "__typeof__(((struct ifreq *)0)->ifr_name)",
+        ["sockaddr_data"] = "__typeof__(((struct sockaddr *)0)->sa_data)",
         ["sockaddr_un_path"] = "__typeof__(((struct sockaddr_un *)0)->sun_path)",
     };
 

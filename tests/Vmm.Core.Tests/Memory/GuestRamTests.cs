@@ -106,6 +106,34 @@ public sealed unsafe class GuestRamTests
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
+    public void The_region_to_plug_memory_into_is_memory_of_its_own_that_can_be_given_back(bool shared)
+    {
+        using GuestRam ram = GuestRam.Allocate([(0, 4 * MiB)], new GuestRamOptions(Shared: shared, Prefault: true), new AddressRange(1UL << 32, 64 * MiB));
+        GuestRegion region = ram.Hotplug!;
+        Assert.Equal((1UL << 32, 64 * MiB, 0UL), (region.Start, region.Length, region.FileOffset));
+        Assert.Same(region, ram.Memory.Regions[1]);
+        Assert.Equal(shared, region.FileDescriptor >= 0 && region.FileDescriptor != ram.Memory.Regions[0].FileDescriptor);
+        Assert.Equal(0UL, ResidentBytes(region.HostAddress));
+        Assert.True(ram.Memory.TryGetSpan(1UL << 32, (int)(8 * MiB), out Span<byte> eight));
+        eight.Fill(0xA5);
+        // Huge pages of the host may round this up.
+        Assert.InRange(ResidentBytes(region.HostAddress), 8 * MiB, 10 * MiB);
+        Assert.True(region.TryDiscard(2 * MiB, 6 * MiB));
+        Assert.InRange(ResidentBytes(region.HostAddress), 2 * MiB, 4 * MiB);
+        Assert.Equal(0xA5, eight[(int)(2 * MiB) - 1]);
+        Assert.Equal(0, eight[(int)(2 * MiB)]);
+        Assert.Throws<ArgumentOutOfRangeException>(() => region.TryDiscard(63 * MiB, 2 * MiB));
+        Assert.Throws<ArgumentOutOfRangeException>(() => region.TryDiscard(2 * MiB, ulong.MaxValue - MiB));
+    }
+
+    [Fact]
+    public void Nothing_can_be_plugged_into_a_guest_of_reserved_huge_pages() => Assert.Equal(
+        VmmErrorKind.Configuration,
+        Assert.Throws<VmmException>(() => GuestRam.Allocate([(0, 64 * MiB)], new GuestRamOptions(HugePages: true), new AddressRange(1UL << 32, 64 * MiB))).Kind);
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
     public void More_than_the_address_space_is_refused(bool shared)
     {
         VmmException error = Assert.Throws<VmmException>(() => GuestRam.Allocate([(0, 1UL << 50)], new GuestRamOptions(Shared: shared)));

@@ -26,14 +26,62 @@ public sealed class MemoryLayoutTests
         Gen.Constant(0UL),
         Gen.Choose(1, 1 << 26).Select(pages => (ulong)pages * MemoryLayout.PageSize));
 
-    private static void ForEveryLayout(Func<MemoryLayout, ulong, bool> holds)
+    private static readonly Gen<ulong[]> PmemSizes = Gen.OneOf(
+        Gen.Constant(Array.Empty<ulong>()),
+        from count in Gen.Choose(1, 5)
+        from sizes in Gen.OneOf(Gen.Choose(1, 70), Gen.Choose(1, 1 << 16)).ArrayOf(count)
+        select sizes.Select(units => (ulong)units * MemoryLayout.PmemUnit).ToArray());
+
+    private static void ForEveryLayout(Func<MemoryLayout, ulong, bool> holds) => ForEveryLayout((layout, hotplug, _) => holds(layout, hotplug));
+
+    private static void ForEveryLayout(Func<MemoryLayout, ulong, ulong[], bool> holds)
     {
-        Gen<(ulong Ram, int Bits, ulong Hotplug)> cases =
+        Gen<(ulong Ram, int Bits, ulong Hotplug, ulong[] Pmem)> cases =
             from ram in RamSizes
             from bits in Gen.Choose(42, 52)
             from hotplug in HotplugSizes
-            select (ram, bits, hotplug);
-        Check.One(Fixed, Prop.ForAll(cases.ToArbitrary(), c => holds(MemoryLayout.Create(c.Ram, c.Bits, c.Hotplug), c.Hotplug)));
+            from pmem in PmemSizes
+            select (ram, bits, hotplug, pmem);
+        Check.One(Fixed, Prop.ForAll(cases.ToArbitrary(), c => holds(MemoryLayout.Create(c.Ram, c.Bits, c.Hotplug, c.Pmem), c.Hotplug, c.Pmem)));
+    }
+
+    [Fact]
+    public void Persistent_memory_shares_no_section_of_linux_with_anything() => ForEveryLayout((layout, _, sizes) =>
+    {
+        ulong from = Math.Max(layout.Hotplug.End, MemoryLayout.HighRamStart);
+        if (!layout.Pmem.Select(range => range.Length).SequenceEqual(sizes))
+            return false;
+        foreach (AddressRange range in layout.Pmem)
+        {
+            // Whatever is before it ends in an earlier section.
+            if (range.Start % MemoryLayout.PmemAlignment != 0 || range.Start < from)
+                return false;
+            from = range.End;
+        }
+        return layout.Pci64.IsEmpty || layout.Pci64.Start >= from;
+    });
+
+    [Fact]
+    public void Persistent_memory_follows_the_hot_plug_window_in_order()
+    {
+        MemoryLayout layout = MemoryLayout.Create(128 * MiB, 40, GiB, [2 * MiB, 130 * MiB, 4 * MiB]);
+        Assert.Equal(
+            [new AddressRange(5 * GiB, 2 * MiB), new AddressRange(5 * GiB + 128 * MiB, 130 * MiB), new AddressRange(5 * GiB + 384 * MiB, 4 * MiB)],
+            layout.Pmem);
+        Assert.Equal(3, layout.Ranges.Count(r => r.Name == "persistent memory"));
+        Assert.DoesNotContain(layout.CreateE820(), entry => entry.Start >= 4 * GiB);
+    }
+
+    [Theory]
+    [InlineData(36, 0UL, "not a multiple of 2 MiB")]
+    [InlineData(36, MiB, "not a multiple of 2 MiB")]
+    [InlineData(36, 61 * GiB, "there is room for 59264 MiB")]
+    [InlineData(52, ulong.MaxValue & ~0x1F_FFFFUL, "there is room for")]
+    public void Persistent_memory_that_does_not_fit_is_an_error(int bits, ulong size, string says)
+    {
+        VmmException error = Assert.Throws<VmmException>(() => MemoryLayout.Create(GiB, bits, 0, [2 * GiB - 2 * MiB, 2 * MiB, size]));
+        Assert.Contains(says, error.Message, StringComparison.Ordinal);
+        Assert.Equal(VmmErrorKind.Configuration, error.Kind);
     }
 
     [Fact]

@@ -16,10 +16,11 @@ public sealed class ConfigurationFuzzTests
     [
         "boot=2,max=4", "size=512M,shared=on,hugepages=on,hugepage_size=2M,prefault=off", "protocol=pvh", "tty", "file=\"a, \\\"b\\\"\"", "socket=/tmp/x",
         "a=[b,c,\"d, e\"],f=\"\"", "on", "restart", "trace",
+        "path=/d,readonly=on,bw_size=1M,bw_refill_time=100", "tap=tap0,mac=02:00:00:00:00:01,mtu=1500", "fd=[3,4]", "count=2,affinity=[0@0-1,1@2+3]", "file=m,interval=3",
     ];
 
     private const string JsonSeed =
-        """{"cpus":{"boot":2,"max":4},"memory":{"size":"512M","shared":true,"hugepages":"on"},"payload":{"kernel":"k","cmdline":"a b"},"serial":{"file":"x"},"debug_console":"off","acpi":"on","on_reboot":"exit","log":{"level":"warn"}}""";
+        """{"cpus":{"boot":2,"max":4},"memory":{"size":"512M","shared":true,"hugepages":"on"},"payload":{"kernel":"k","cmdline":"a b"},"serial":{"file":"x"},"debug_console":"off","acpi":"on","on_reboot":"exit","log":{"level":"warn"},"bus":"mmio","io_threads":{"count":2,"affinity":["0@1"]},"disks":[{"path":"d","num_queues":2},"path=e,readonly=on"],"net":[{"fd":[3,4],"mac":"02:00:00:00:00:01"}],"rng":"src=/dev/urandom","balloon":{"size":"1M"},"metrics":"file=m"}""";
 
     [Fact]
     public void The_options_survive_mutated_text()
@@ -92,6 +93,21 @@ public sealed class ConfigurationFuzzTests
             .AddOption(RebootConfig.Option, config.OnReboot.ToOptionText())
             .AddOption(LogConfig.LevelOption, config.Log.LevelName)
             .AddOption(LogConfig.FormatOption, config.Log.FormatName);
+        builder.AddOption(BusConfig.Option, config.Bus.ToOptionText())
+            .AddOption(IoThreadsConfig.Option, Text(config.IoThreads))
+            .AddOption(ConsoleConfig.VirtioOption, config.Console.ToOptionText())
+            .AddOption(WatchdogConfig.Option, config.Watchdog.ToOptionText())
+            .AddOption(MetricsConfig.Option, Text(config.Metrics));
+        foreach (DiskConfig disk in config.Disks)
+            builder.AddOption(DiskConfig.Option, Text(disk));
+        foreach (NetConfig net in config.Net)
+            builder.AddOption(NetConfig.Option, Text(net));
+        foreach (PmemConfig pmem in config.Pmem)
+            builder.AddOption(PmemConfig.Option, Text(pmem));
+        if (config.Rng is { } rng)
+            builder.AddOption(RngConfig.Option, Text(rng));
+        if (config.Balloon is { } balloon)
+            builder.AddOption(BalloonConfig.Option, Text(balloon));
         if (config.Payload.Kernel is { } kernel)
             builder.AddOption(PayloadConfig.KernelOption, kernel);
         if (config.Payload.Initramfs is { } initramfs)
@@ -101,8 +117,11 @@ public sealed class ConfigurationFuzzTests
         return builder.Build();
     }
 
+    private static string Text(IConfigSection section) => section.ToOptionText();
+
     private static VmConfig Any(Random random)
     {
+        var names = new List<string>();
         int boot = random.Next(1, 1025);
         bool huge = random.Next(2) == 0;
         ulong hugeSize = huge && random.Next(2) == 0 ? ByteSize.GiB : 2 * ByteSize.MiB;
@@ -110,8 +129,8 @@ public sealed class ConfigurationFuzzTests
         ulong size = ((ulong)random.NextInt64((long)(ByteSize.TiB / unit)) * unit) + ByteSize.GiB;
         return new VmConfig
         {
-            Cpus = new CpusConfig(boot, random.Next(2) == 0 ? null : random.Next(boot, 1025)),
-            Memory = new MemoryConfig(size, random.Next(2) == 0, huge, hugeSize, random.Next(2) == 0),
+            Cpus = new CpusConfig(boot, random.Next(2) == 0 ? null : random.Next(boot, 1025)) { Affinity = Affinity(random, boot) },
+            Memory = new MemoryConfig(size, random.Next(2) == 0, huge, hugeSize, random.Next(2) == 0, random.Next(2) * ByteSize.GiB),
             Payload = new PayloadConfig(Maybe(random), Maybe(random), random.Next(2) == 0 ? "" : Text(random)),
             Boot = new BootConfig((BootProtocol)random.Next(5)),
             Serial = Console(random, random.Next(1, 6)),
@@ -119,7 +138,60 @@ public sealed class ConfigurationFuzzTests
             Acpi = new AcpiConfig(random.Next(2) == 0),
             OnReboot = new RebootConfig((RebootAction)random.Next(2)),
             Log = new LogConfig((LogLevel)random.Next(5), Maybe(random), (LogFormat)random.Next(2)),
+            Bus = new BusConfig((VirtioBus)random.Next(2)),
+            IoThreads = new IoThreadsConfig(3, Affinity(random, 3)),
+            Disks = List(random, () => new DiskConfig(
+                Text(random), random.Next(2) == 0, random.Next(2) == 0, random.Next(1, 65), 1 << random.Next(2, 11), random.Next(2) == 0 ? null : "abc,[]",
+                (DiskEngine)random.Next(3), new RateLimitOptions(Bucket(random), Bucket(random)), Virtio(random, names))),
+            Net = List(random, () => AnyNet(random, Virtio(random, names))),
+            Pmem = List(random, () => new PmemConfig(Text(random), random.Next(2) == 0 ? null : (ulong)random.Next(1, 9999) << 21, random.Next(2) == 0, Virtio(random, names))),
+            Console = Console(random, random.Next(0, 6)),
+            Rng = random.Next(2) == 0 ? null : new RngConfig(Maybe(random), Virtio(random, names)),
+            Balloon = random.Next(2) == 0
+                ? null
+                : new BalloonConfig((ulong)random.Next(9999) << 12, random.Next(2) == 0, random.Next(2) == 0, random.Next(0, 99), Virtio(random, names)),
+            Watchdog = new WatchdogConfig((WatchdogReaction)random.Next(5)),
+            Metrics = new MetricsConfig(Maybe(random), random.Next(1, 86401)),
         };
+    }
+
+    private static NetConfig AnyNet(Random random, VirtioOptions virtio)
+    {
+        int[] fds = random.Next(2) == 0 ? [] : [3, 5];
+        bool ip = random.Next(2) == 0;
+        return new NetConfig(
+            fds.Length != 0 || random.Next(2) == 0 ? null : "vmtap,0[", new ConfigList<int>(fds), ip ? "10.0.0.1" : null, ip ? "255.0.0.0" : null,
+            random.Next(2) == 0 ? null : "02:00:00:00:00:01", random.Next(2) == 0 ? null : "03:ff:00:00:00:01", random.Next(2) == 0 ? null : random.Next(68, 65536),
+            fds.Length != 0 ? 4 : 2 * random.Next(1, 65), 1 << random.Next(2, 11), random.Next(2) == 0, random.Next(2) == 0, random.Next(2) == 0,
+            new RateLimitOptions(Bucket(random), Bucket(random)), virtio);
+    }
+
+    private static TokenBucketOptions? Bucket(Random random) =>
+        random.Next(2) == 0 ? null : new TokenBucketOptions((ulong)random.NextInt64(1, 1L << 62), (ulong)random.NextInt64(1L << 62), random.Next(1, 86400001));
+
+    // Names are unique in a machine.
+    private static string Name(List<string> names)
+    {
+        names.Add($"dev_{names.Count}");
+        return names[^1];
+    }
+
+    private static VirtioOptions Virtio(Random random, List<string> names) => new(
+        random.Next(2) == 0 ? null : Name(names), random.Next(3) switch { 0 => null, 1 => VirtioBus.Pci, _ => VirtioBus.Mmio }, random.Next(2) == 0);
+
+    private static ConfigList<CpuAffinity> Affinity(Random random, int threads) => random.Next(3) switch
+    {
+        0 => ConfigList<CpuAffinity>.Empty,
+        1 when threads > 1 => new ConfigList<CpuAffinity>(new CpuAffinity(0, "0-3+9"), new CpuAffinity(threads - 1, "1")),
+        _ => new ConfigList<CpuAffinity>(new CpuAffinity(0, "7")),
+    };
+
+    private static ConfigList<T> List<T>(Random random, Func<T> item)
+    {
+        var items = new T[random.Next(3)];
+        for (int i = 0; i < items.Length; i++)
+            items[i] = item();
+        return new ConfigList<T>(items);
     }
 
     private static ConsoleConfig Console(Random random, int backend) =>

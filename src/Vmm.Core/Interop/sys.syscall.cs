@@ -1,0 +1,8 @@
+namespace Vmm.Core.Interop;
+
+internal static partial class LibC
+{
+    internal const long SYS_io_uring_setup = 425;
+    internal const long SYS_io_uring_enter = 426;
+    internal const long SYS_io_uring_register = 427;
+}

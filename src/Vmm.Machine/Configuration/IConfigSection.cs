@@ -1,0 +1,16 @@
+namespace Vmm.Machine.Configuration;
+
+/// <summary>A section of <c>key=value</c> fields that can say itself.</summary>
+internal interface IConfigSection
+{
+    /// <summary>Tells every field.</summary>
+    void WriteTo(IConfigWriter writer);
+
+    /// <summary>The argument of its option that says the same.</summary>
+    string ToOptionText()
+    {
+        var writer = new OptionTextWriter();
+        WriteTo(writer);
+        return writer.ToString();
+    }
+}

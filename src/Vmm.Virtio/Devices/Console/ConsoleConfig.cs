@@ -1,0 +1,7 @@
+namespace Vmm.Virtio.Devices.Console;
+
+/// <summary>A console device.</summary>
+/// <param name="Id">The name that people gave it.</param>
+/// <param name="Columns">Characters in a line of the terminal; 0 when it is not known, or there is none.</param>
+/// <param name="Rows">Its lines; 0 as with the columns.</param>
+public sealed record ConsoleConfig(string Id = "console0", ushort Columns = 0, ushort Rows = 0);

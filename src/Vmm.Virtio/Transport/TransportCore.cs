@@ -1,0 +1,433 @@
+using System.Numerics;
+using Vmm.Core;
+using Vmm.Core.Memory;
+using Vmm.Virtio.Queues;
+using static Vmm.Virtio.Transport.DeviceStatus;
+
+namespace Vmm.Virtio.Transport;
+
+/// <summary>
+/// What both transports have in common: the device status and what follows from it, features, queue registers and the configuration
+/// space (VIRTIO 1.3 §2.1 to §2.6, §3.1). A transport decodes its registers and calls this with <see cref="Gate"/> held.
+/// </summary>
+/// <remarks>
+/// The members of <see cref="IVirtioHost"/> are called by the threads of event loops, while a vCPU thread may hold the lock and wait for
+/// just that thread to let go of a queue. So they take no lock, and what they change is changed atomically.
+/// </remarks>
+internal sealed class TransportCore : IVirtioHost, IDisposable
+{
+    private const int DriverBits = Acknowledge | Driver | DriverOk | FeaturesOk | Failed;
+
+    private readonly GuestMemory _memory;
+    private readonly ITransportInterrupts _interrupts;
+    private readonly Action<string>? _log;
+    private readonly TransportQueue[] _queues;
+    private ulong _driverFeatures;
+
+    // A driver that accepts bits we have no place for accepts bits that were not offered.
+    private bool _hasUnknownFeatures;
+    private int _status;
+    private uint _generation;
+    private bool _paused;
+    private bool _disposed;
+
+    /// <summary>Makes one for a device that no driver has touched; owns the device.</summary>
+    /// <param name="device">The device.</param>
+    /// <param name="memory">What buffers may lie in.</param>
+    /// <param name="interrupts">The transport's interrupts.</param>
+    /// <param name="log">Takes one line: what went wrong, on which device. Any thread; it does not wait.</param>
+    internal TransportCore(VirtioDevice device, GuestMemory memory, ITransportInterrupts interrupts, Action<string>? log)
+    {
+        Device = device;
+        _memory = memory;
+        _interrupts = interrupts;
+        _log = log;
+        _queues = new TransportQueue[device.QueueSizes.Count];
+        for (int i = 0; i < _queues.Length; i++)
+            _queues[i] = new TransportQueue(i, device.QueueSizes[i]);
+    }
+
+    /// <summary>The transport's lock: one call of a driver at a time.</summary>
+    internal Lock Gate { get; } = new();
+
+    internal VirtioDevice Device { get; }
+
+    internal ReadOnlySpan<TransportQueue> Queues => _queues;
+
+    internal byte Status => (byte)Volatile.Read(ref _status);
+
+    /// <summary>Changes with the configuration space (§2.5).</summary>
+    internal uint ConfigurationGeneration => Volatile.Read(ref _generation);
+
+    internal bool IsRunning => (Status & (DriverOk | DeviceNeedsReset | Failed)) == DriverOk;
+
+    internal uint DeviceFeaturesSelect { get; set; }
+
+    internal uint DriverFeaturesSelect { get; set; }
+
+    internal uint QueueSelect { get; set; }
+
+    /// <summary>The queue that the queue registers are of; null where the device has no such queue.</summary>
+    internal TransportQueue? SelectedQueue => QueueSelect < (uint)_queues.Length ? _queues[QueueSelect] : null;
+
+    /// <summary>The offered features in the selected window.</summary>
+    internal uint DeviceFeatures => Window(Device.Features, DeviceFeaturesSelect);
+
+    /// <summary>The accepted features in the selected window.</summary>
+    internal uint DriverFeatures => Window(_driverFeatures, DriverFeaturesSelect);
+
+    /// <summary>A driver's write of a window of features; without effect once FEATURES_OK is set (§3.1.1 step 5).</summary>
+    internal void WriteDriverFeatures(uint value)
+    {
+        if ((Status & FeaturesOk) != 0)
+            return;
+        if (DriverFeaturesSelect == 0)
+            _driverFeatures = (_driverFeatures & 0xFFFF_FFFF_0000_0000) | value;
+        else if (DriverFeaturesSelect == 1)
+            _driverFeatures = (uint)_driverFeatures | ((ulong)value << 32);
+        else
+            _hasUnknownFeatures |= value != 0;
+    }
+
+    /// <summary>
+    /// A driver's write of the device status. Zero resets; bits that are set stay set until then, whatever is written. FEATURES_OK stays
+    /// clear where the features are refused, which a driver finds by reading it back (§3.1.1 step 6).
+    /// </summary>
+    internal void WriteStatus(byte value)
+    {
+        if (value == 0)
+        {
+            Reset();
+            return;
+        }
+        int wanted = value & DriverBits & ~Status;
+        Interlocked.Or(ref _status, wanted & (Acknowledge | Driver | Failed));
+        if ((wanted & FeaturesOk) != 0 && AcceptsFeatures())
+            Interlocked.Or(ref _status, FeaturesOk);
+        if ((wanted & DriverOk) != 0 && (Status & (FeaturesOk | DeviceNeedsReset | Failed)) == FeaturesOk)
+        {
+            Interlocked.Or(ref _status, DriverOk);
+            Activate();
+            foreach (TransportQueue queue in _queues)
+                StartIfDue(queue);
+        }
+    }
+
+    /// <summary>Stops everything and forgets what a driver said (§2.4). Complete when it returns.</summary>
+    internal void Reset()
+    {
+        foreach (TransportQueue queue in _queues)
+            Stop(queue);
+        try
+        {
+            Device.Reset();
+        }
+        catch (Exception e)
+        {
+            Log($"its reset failed, which is a defect of this program: {e.GetType().Name}: {e.Message}");
+        }
+        foreach (TransportQueue queue in _queues)
+            queue.Clear();
+        _driverFeatures = 0;
+        _hasUnknownFeatures = false;
+        DeviceFeaturesSelect = DriverFeaturesSelect = QueueSelect = 0;
+        // No queue runs any more, so nobody says NeedsReset between these two.
+        Interlocked.Exchange(ref _status, 0);
+        _interrupts.ResetInterrupts();
+    }
+
+    /// <summary>Sets the selected queue's size; what the device cannot do is dropped. Whether a layout allows it is known when it starts.</summary>
+    internal void SetQueueSize(uint size)
+    {
+        if (SelectedQueue is { Enabled: false } queue && size >= 1 && size <= queue.MaximumSize)
+            queue.Size = (ushort)size;
+    }
+
+    /// <summary>Sets half of an address of the selected queue.</summary>
+    /// <param name="area">Which.</param>
+    /// <param name="high">The upper half.</param>
+    /// <param name="value">Its bits.</param>
+    internal void SetQueueAddress(QueueArea area, bool high, uint value)
+    {
+        if (SelectedQueue is not { Enabled: false } queue)
+            return;
+        switch (area)
+        {
+            case QueueArea.Descriptor:
+                queue.DescriptorArea = Merge(queue.DescriptorArea, high, value);
+                break;
+            case QueueArea.Driver:
+                queue.DriverArea = Merge(queue.DriverArea, high, value);
+                break;
+            default:
+                queue.DeviceArea = Merge(queue.DeviceArea, high, value);
+                break;
+        }
+    }
+
+    /// <summary>Enables the selected queue; it starts now where the driver is ready, as after a queue reset (§2.6.1.2).</summary>
+    internal void EnableQueue()
+    {
+        if (SelectedQueue is not { Enabled: false } queue)
+            return;
+        queue.Enabled = true;
+        queue.Ring = VirtQueueState.Initial;
+        StartIfDue(queue);
+    }
+
+    /// <summary>Stops the selected queue and keeps its registers (§4.2.2, QueueReady).</summary>
+    internal void DisableQueue()
+    {
+        if (SelectedQueue is not { Enabled: true } queue)
+            return;
+        Stop(queue);
+        queue.Enabled = false;
+        queue.Ring = VirtQueueState.Initial;
+    }
+
+    /// <summary>Resets the selected queue (§2.6.1) if VIRTIO_F_RING_RESET was accepted. Complete when it returns.</summary>
+    internal void ResetQueue()
+    {
+        if ((Status & FeaturesOk) == 0 || (_driverFeatures & VirtioFeatures.RingReset) == 0 || SelectedQueue is not { } queue)
+            return;
+        Stop(queue);
+        queue.Clear();
+        _interrupts.ResetQueueInterrupt(queue.Index);
+    }
+
+    /// <summary>A doorbell that came through a register. Needs no lock.</summary>
+    internal void Notify(uint queue)
+    {
+        if (queue < (uint)_queues.Length)
+            _queues[queue].Doorbell.Signal();
+    }
+
+    /// <summary>A driver's read of the configuration space; ones past its end.</summary>
+    internal void ReadConfiguration(ulong offset, Span<byte> data)
+    {
+        int length = Device.ConfigurationLength;
+        int inside = offset < (ulong)length ? Math.Min(data.Length, length - (int)offset) : 0;
+        data[inside..].Fill(0xFF);
+        if (inside == 0)
+            return;
+        try
+        {
+            Device.ReadConfiguration((int)offset, data[..inside]);
+        }
+        catch (Exception e)
+        {
+            Broken("read its configuration", e);
+        }
+    }
+
+    /// <summary>A driver's write to the configuration space; dropped where some of it lies past the end.</summary>
+    internal void WriteConfiguration(ulong offset, ReadOnlySpan<byte> data)
+    {
+        if (offset > (ulong)Device.ConfigurationLength || data.Length > Device.ConfigurationLength - (int)offset)
+            return;
+        try
+        {
+            Device.WriteConfiguration((int)offset, data);
+        }
+        catch (Exception e)
+        {
+            Broken("write its configuration", e);
+        }
+    }
+
+    /// <inheritdoc/>
+    public void SignalQueue(int queue) => _interrupts.InterruptQueue(queue);
+
+    /// <inheritdoc/>
+    public void SignalConfigurationChange()
+    {
+        // Before the interrupt: who is woken by it must see that what it read is stale.
+        Interlocked.Increment(ref _generation);
+        if ((Status & FeaturesOk) != 0)
+            _interrupts.InterruptConfiguration();
+    }
+
+    /// <inheritdoc/>
+    public void NeedsReset(string reason)
+    {
+        int before = Interlocked.Or(ref _status, DeviceNeedsReset);
+        if ((before & DeviceNeedsReset) != 0)
+            return;
+        Log($"stopped until its driver resets it: {reason}");
+        if ((before & DriverOk) != 0)
+            _interrupts.InterruptConfiguration();
+    }
+
+    /// <summary>Says something about the device in the log.</summary>
+    internal void Log(string clause) => _log?.Invoke($"{Device.Id}: {clause}");
+
+    internal void Pause()
+    {
+        _paused = true;
+        foreach (TransportQueue queue in _queues)
+            Stop(queue);
+    }
+
+    internal void Resume()
+    {
+        _paused = false;
+        foreach (TransportQueue queue in _queues)
+            StartIfDue(queue);
+    }
+
+    /// <summary>What both transports save.</summary>
+    internal VirtioTransportState Save()
+    {
+        if (!_paused)
+            throw new InvalidOperationException($"{Device.Id} is saved while it runs.");
+        return new VirtioTransportState
+        {
+            Type = Device.Type,
+            Device = Device.Save(),
+            Status = Status,
+            DriverFeatures = _driverFeatures,
+            HasUnknownFeatures = _hasUnknownFeatures,
+            DeviceFeaturesSelect = DeviceFeaturesSelect,
+            DriverFeaturesSelect = DriverFeaturesSelect,
+            QueueSelect = QueueSelect,
+            ConfigurationGeneration = ConfigurationGeneration,
+            Queues = [.. _queues.Select(q => new VirtioQueueState(q.Size, q.DescriptorArea, q.DriverArea, q.DeviceArea, q.Enabled, q.Ring))],
+        };
+    }
+
+    /// <summary>Puts it back; what the transport has of its own is put back before.</summary>
+    internal void Restore(VirtioTransportState state)
+    {
+        Check(state);
+        foreach (TransportQueue queue in _queues)
+            Stop(queue);
+        _paused = true;
+        Device.Reset();
+        Device.Restore(state.Device!);
+        _driverFeatures = state.DriverFeatures;
+        _hasUnknownFeatures = state.HasUnknownFeatures;
+        DeviceFeaturesSelect = state.DeviceFeaturesSelect;
+        DriverFeaturesSelect = state.DriverFeaturesSelect;
+        QueueSelect = state.QueueSelect;
+        Volatile.Write(ref _generation, state.ConfigurationGeneration);
+        for (int i = 0; i < _queues.Length; i++)
+        {
+            VirtioQueueState saved = state.Queues[i];
+            TransportQueue queue = _queues[i];
+            queue.Size = saved.Size;
+            queue.DescriptorArea = saved.DescriptorArea;
+            queue.DriverArea = saved.DriverArea;
+            queue.DeviceArea = saved.DeviceArea;
+            queue.Enabled = saved.Enabled;
+            queue.Ring = saved.Ring;
+        }
+        Interlocked.Exchange(ref _status, state.Status & (DriverBits | DeviceNeedsReset));
+        if (IsRunning)
+            Activate();
+    }
+
+    /// <summary>Stops everything and gives back the device. Nobody calls a register any more.</summary>
+    public void Dispose()
+    {
+        lock (Gate)
+        {
+            if (_disposed)
+                return;
+            _disposed = true;
+            _paused = true;
+            foreach (TransportQueue queue in _queues)
+                Stop(queue);
+            Device.Dispose();
+            foreach (TransportQueue queue in _queues)
+                queue.Doorbell.Dispose();
+        }
+    }
+
+    private static uint Window(ulong features, uint select) => select switch
+    {
+        0 => (uint)features,
+        1 => (uint)(features >> 32),
+        _ => 0,
+    };
+
+    private static ulong Merge(ulong address, bool high, uint value) =>
+        high ? (uint)address | ((ulong)value << 32) : (address & 0xFFFF_FFFF_0000_0000) | value;
+
+    private bool AcceptsFeatures() =>
+        (Status & (Acknowledge | Driver | DeviceNeedsReset | Failed)) == (Acknowledge | Driver)
+        && !_hasUnknownFeatures
+        && (_driverFeatures & VirtioFeatures.Version1) != 0
+        && (_driverFeatures & ~Device.Features) == 0;
+
+    private void Activate()
+    {
+        try
+        {
+            Device.Activate(new VirtioActivation(_driverFeatures, _memory, this));
+        }
+        catch (Exception e)
+        {
+            Broken("start it", e);
+        }
+    }
+
+    private void StartIfDue(TransportQueue queue)
+    {
+        if (!queue.Enabled || queue.Running || _paused || !IsRunning)
+            return;
+        if ((_driverFeatures & VirtioFeatures.RingPacked) == 0 && !BitOperations.IsPow2(queue.Size))
+        {
+            NeedsReset($"queue {queue.Index}: the size of a split queue, {queue.Size}, is not a power of two");
+            return;
+        }
+        queue.Running = true;
+        try
+        {
+            Device.StartQueue(queue.Setup);
+        }
+        catch (Exception e)
+        {
+            Broken($"start queue {queue.Index}", e);
+        }
+    }
+
+    private void Stop(TransportQueue queue)
+    {
+        if (!queue.Running)
+            return;
+        queue.Running = false;
+        try
+        {
+            queue.Ring = Device.StopQueue(queue.Index);
+        }
+        catch (Exception e)
+        {
+            Broken($"stop queue {queue.Index}", e);
+        }
+    }
+
+    private void Broken(string doing, Exception e) =>
+        NeedsReset($"this program failed to {doing}: {e.GetType().Name}: {e.Message}");
+
+    private void Check(VirtioTransportState state)
+    {
+        Vmm.Devices.SavedState.RequireVersion(Device.Id, state.Version, VirtioTransportState.CurrentVersion);
+        string? problem =
+            state.Type != Device.Type ? $"it is of a device of type {(int)state.Type}, and this one is of type {(int)Device.Type}"
+            : state.Device == null ? "it has no state of the device itself"
+            : state.Queues.Length != _queues.Length ? $"it has {state.Queues.Length} queues, and the device has {_queues.Length}"
+            : (state.Status & FeaturesOk) != 0 && (state.DriverFeatures & ~Device.Features) != 0
+                ? $"its driver uses features that are not offered here, 0x{state.DriverFeatures & ~Device.Features:x}"
+            : null;
+        for (int i = 0; problem == null && i < _queues.Length; i++)
+        {
+            if (state.Queues[i].Size < 1 || state.Queues[i].Size > _queues[i].MaximumSize)
+                problem = $"queue {i} has a size of {state.Queues[i].Size}, and this device takes 1 to {_queues[i].MaximumSize}";
+        }
+        if (problem != null)
+        {
+            throw VmmException.Configuration(
+                $"Cannot restore {Device.Id}: its saved state does not fit: {problem}. Restore with the configuration that it was saved with.");
+        }
+    }
+}

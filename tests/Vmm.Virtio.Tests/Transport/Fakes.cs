@@ -1,0 +1,216 @@
+using System.Buffers.Binary;
+using Vmm.Core.Bus;
+using Vmm.Core.Events;
+using Vmm.Core.Memory;
+using Vmm.Virtio.Queues;
+using Vmm.Virtio.SharedMemory;
+
+namespace Vmm.Virtio.Tests.Transport;
+
+/// <summary>A device that serves nothing and remembers what its transport did; it fails the test that breaks the contract.</summary>
+internal sealed class FakeDevice(ushort[]? queueSizes = null, SharedMemoryRegion[]? sharedMemory = null, int configurationLength = 12)
+    : VirtioDevice("fake0", VirtioDeviceType.Block)
+{
+    private readonly ushort[] _sizes = queueSizes ?? [256, 64, 16];
+    private readonly Dictionary<int, VirtQueueSetup> _running = [];
+    private readonly Dictionary<int, VirtQueueState> _stopped = [];
+
+    public const ulong OwnFeature = 1UL << 5;
+
+    public List<string> Calls { get; } = [];
+
+    public ulong Offered { get; set; } = VirtioFeatures.AllQueues | OwnFeature;
+
+    public VirtioActivation? Activation { get; private set; }
+
+    public IReadOnlyDictionary<int, VirtQueueSetup> Running => _running;
+
+    public byte[] Configuration { get; } = [.. Enumerable.Range(0x10, configurationLength).Select(i => (byte)i)];
+
+    public bool IsDisposed { get; private set; }
+
+    /// <summary>What a stopped queue says of itself.</summary>
+    public Func<VirtQueueSetup, VirtQueueState> Ends { get; set; } = setup => setup.State;
+
+    /// <summary>Called while a queue is stopped.</summary>
+    public Action<int>? Stopping { get; set; }
+
+    public Exception? Fails { get; set; }
+
+    public override ulong OfferedFeatures => Offered;
+
+    public override IReadOnlyList<ushort> QueueSizes => _sizes;
+
+    public override IReadOnlyList<SharedMemoryRegion> SharedMemory { get; } = sharedMemory ?? [];
+
+    public override int ConfigurationLength => Configuration.Length;
+
+    public override void ReadConfiguration(int offset, Span<byte> data)
+    {
+        Fail();
+        Configuration.AsSpan(offset, data.Length).CopyTo(data);
+    }
+
+    public override void WriteConfiguration(int offset, ReadOnlySpan<byte> data) => data.CopyTo(Configuration.AsSpan(offset));
+
+    public override void Activate(VirtioActivation activation)
+    {
+        Fail();
+        Assert.Null(Activation);
+        Activation = activation;
+        Calls.Add($"activate {activation.Features:x}");
+    }
+
+    public override void StartQueue(in VirtQueueSetup setup)
+    {
+        Fail();
+        Assert.NotNull(Activation);
+        _running.Add(setup.Index, setup);
+        Calls.Add($"start {setup.Index}");
+    }
+
+    public override VirtQueueState StopQueue(int index)
+    {
+        Stopping?.Invoke(index);
+        if (_running.Remove(index, out VirtQueueSetup setup))
+        {
+            _stopped[index] = Ends(setup);
+            Calls.Add($"stop {index}");
+        }
+        return _stopped.GetValueOrDefault(index);
+    }
+
+    public override void Reset()
+    {
+        Assert.Empty(_running);
+        Activation = null;
+        _stopped.Clear();
+        Calls.Add("reset");
+    }
+
+    public override VirtioDeviceState Save()
+    {
+        Assert.Empty(_running);
+        return new FakeState(Configuration[0]);
+    }
+
+    public override void Restore(VirtioDeviceState state)
+    {
+        Assert.Null(Activation);
+        Configuration[0] = ((FakeState)state).First;
+        Calls.Add("restore");
+    }
+
+    public override void ReportCounters(ICounterSink sink)
+    {
+    }
+
+    protected override void Dispose(bool disposing)
+    {
+        Assert.Empty(_running);
+        IsDisposed = true;
+        base.Dispose(disposing);
+    }
+
+    private void Fail()
+    {
+        if (Fails != null)
+            throw Fails;
+    }
+
+    private sealed record FakeState(byte First) : VirtioDeviceState(1);
+}
+
+internal sealed class FakeRegion(byte id, ulong length) : SharedMemoryRegion(id, length)
+{
+    public ulong? Address { get; private set; }
+
+    public int Moves { get; private set; }
+
+    public override void Place(ulong? guestAddress)
+    {
+        if (guestAddress != Address)
+            Moves++;
+        Address = guestAddress;
+    }
+}
+
+internal sealed class FakeDoorbells : IDoorbellRegistrar
+{
+    private readonly Dictionary<(ulong Address, int Length, ulong? Match), EventNotifier> _all = [];
+
+    public bool Refuses { get; set; }
+
+    public int Changes { get; private set; }
+
+    public IReadOnlyList<(ulong Address, int Length, ulong? Match)> All => [.. _all.Keys.Order()];
+
+    public bool TryConnect(EventNotifier doorbell, ulong address, int length, ulong? match)
+    {
+        Changes++;
+        return !Refuses && _all.TryAdd((address, length, match), doorbell);
+    }
+
+    public void Disconnect(EventNotifier doorbell, ulong address, int length, ulong? match)
+    {
+        Changes++;
+        Assert.True(_all.Remove((address, length, match), out EventNotifier? was));
+        Assert.Same(doorbell, was);
+    }
+
+    /// <summary>What KVM does with a write; false when the write would exit.</summary>
+    public bool Ring(ulong address, int length, ulong value)
+    {
+        EventNotifier? doorbell = _all.GetValueOrDefault((address, length, value)) ?? _all.GetValueOrDefault((address, 0, null));
+        doorbell?.Signal();
+        return doorbell != null;
+    }
+}
+
+internal sealed class FakeTrigger : IInterruptTrigger
+{
+    private int _raised;
+
+    public int Raised => Volatile.Read(ref _raised);
+
+    public bool IsDisposed { get; private set; }
+
+    public void Raise() => Interlocked.Increment(ref _raised);
+
+    public void Dispose() => IsDisposed = true;
+}
+
+internal static class OtherThread
+{
+    /// <summary>Runs something on another thread; fails where it does not end.</summary>
+    public static void Run(Action action)
+    {
+        var thread = new Thread(() => action()) { IsBackground = true };
+        thread.Start();
+        Assert.True(thread.Join(TimeSpan.FromSeconds(60)), "Two threads wait for each other.");
+    }
+}
+
+internal static class BusAccess
+{
+    public static GuestMemory NoMemory { get; } = new([]);
+
+    public static ulong Read(this IBusDevice device, ulong offset, int width)
+    {
+        Span<byte> data = stackalloc byte[8];
+        data.Clear();
+        device.Read(offset, data[..width]);
+        return BinaryPrimitives.ReadUInt64LittleEndian(data);
+    }
+
+    public static uint Read32(this IBusDevice device, ulong offset) => (uint)device.Read(offset, 4);
+
+    public static void Write(this IBusDevice device, ulong offset, ulong value, int width)
+    {
+        Span<byte> data = stackalloc byte[8];
+        BinaryPrimitives.WriteUInt64LittleEndian(data, value);
+        device.Write(offset, data[..width]);
+    }
+
+    public static void Write32(this IBusDevice device, ulong offset, uint value) => device.Write(offset, value, 4);
+}
