@@ -18,10 +18,12 @@ switch (args)
 #endif
     case ["startup", var vmm, ..]:
         return Startup.Run(vmm);
+    case ["queue", ..]:
+        return QueueCost.Run();
     case ["memory", var vmm, ..]:
         return ResidentMemory.Run(vmm);
     default:
-        Console.Error.WriteLine("usage: Vmm.Benchmarks mmio [ROUNDS] | block [ROUNDS] | net [ROUNDS] | dispatch | startup VMM | memory VMM | boot VMM [ROUNDS] | unpack VMM [ROUNDS [GUEST...]]    (see README.md)");
+        Console.Error.WriteLine("usage: Vmm.Benchmarks mmio [ROUNDS] | queue | block [ROUNDS] | net [ROUNDS] | dispatch | startup VMM | memory VMM | boot VMM [ROUNDS] | unpack VMM [ROUNDS [GUEST...]]    (see README.md)");
         return 2;
 }
 

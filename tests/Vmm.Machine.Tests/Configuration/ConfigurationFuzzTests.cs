@@ -4,6 +4,7 @@ using FsCheck.Fluent;
 using Vmm.Core;
 using Vmm.Core.Boot;
 using Vmm.Machine.Configuration;
+using Vmm.Virtio.Transport;
 
 namespace Vmm.Machine.Tests.Configuration;
 
@@ -130,7 +131,7 @@ public sealed class ConfigurationFuzzTests
         return new VmConfig
         {
             Cpus = new CpusConfig(boot, random.Next(2) == 0 ? null : random.Next(boot, 1025)) { Affinity = Affinity(random, boot) },
-            Memory = new MemoryConfig(size, random.Next(2) == 0, huge, hugeSize, random.Next(2) == 0, random.Next(2) * ByteSize.GiB),
+            Memory = new MemoryConfig(size, random.Next(2) == 0, huge, hugeSize, random.Next(2) == 0, (ulong)random.Next(2) * ByteSize.GiB),
             Payload = new PayloadConfig(Maybe(random), Maybe(random), random.Next(2) == 0 ? "" : Text(random)),
             Boot = new BootConfig((BootProtocol)random.Next(5)),
             Serial = Console(random, random.Next(1, 6)),

@@ -41,13 +41,15 @@ public sealed class HostileDriverTests(ITestOutputHelper output)
 
         // Whatever is made once is made now.
         Attack(config.WithMaxTest(warmUp), run, driver);
+        run.End();
         (long Heap, long Resident, int Descriptors) before = Usage();
         long loops = scene.AllocatedByLoops();
         Attack(config.WithMaxTest(cases), run, driver);
+        run.End();
         long allocated = scene.AllocatedByLoops() - loops;
         (long Heap, long Resident, int Descriptors) after = Usage();
 
-        output.WriteLine($"{cases} cases: {run.Host.Broken} broken devices, {run.Host.Interrupts} interrupts, " +
+        output.WriteLine($"{cases} cases: {run.Requests} requests ({run.Reaped} to a correct driver), {run.Host.Broken} broken queues, {run.Host.Interrupts} interrupts, " +
             $"{allocated / cases} bytes allocated by the loops for each; heap {after.Heap - before.Heap:+0;-0;0} bytes, " +
             $"resident {(after.Resident - before.Resident) >> 10:+0;-0;0} KiB, descriptors {after.Descriptors - before.Descriptors:+0;-0;0}");
         Assert.True(after.Heap - before.Heap < HeapGrowth, $"The heap grew by {after.Heap - before.Heap} bytes.");
@@ -56,6 +58,7 @@ public sealed class HostileDriverTests(ITestOutputHelper output)
         Assert.Equal(before.Descriptors, after.Descriptors);
         Assert.True(run.Host.Broken > 0, "Not one ring was refused: the attack does not reach the queues.");
         Assert.True(run.Host.Interrupts > 0, "Not one interrupt came: the attack does not reach the device.");
+        Assert.True(run.Reaped > 0, "Not one buffer was given back to a correct driver: the attack does not reach the device.");
         Assert.Empty(driver.Host.ResetReasons);
     }
 

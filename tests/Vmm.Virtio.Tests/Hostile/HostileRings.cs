@@ -1,16 +1,19 @@
 using Vmm.Core.Events;
 using Vmm.Core.Memory;
 using Vmm.Virtio.Queues;
+using Vmm.Virtio.Tests.Driver;
 
 namespace Vmm.Virtio.Tests.Hostile;
 
 /// <summary>
-/// Rings as a hostile driver writes them, by direct memory writes: mostly right, so that what lies behind them is reached, and wrong in
-/// any way. Each queue has a page: descriptors at 0, the driver's area at 0x800, the device's at 0xA00.
+/// Rings as a hostile driver writes them. Wild ones by direct memory writes, mostly right and wrong in any way; each queue has a page then:
+/// descriptors at 0, the driver's area at 0x800, the device's at 0xA00. Tame ones by the tests' correct driver, so that hostile requests
+/// reach the device in numbers, and what it answers is checked.
 /// </summary>
 public sealed class HostileRings(GuestMemory memory, int queues) : IDisposable
 {
-    private const ulong Page = 0x1000, DriverArea = 0x800, DeviceArea = 0xA00, Buffers = 0x10000, Tables = 0x38000;
+    private const ulong Page = 0x1000, DriverArea = 0x800, DeviceArea = 0xA00, Buffers = 0x20000, Tables = 0x38000;
+    private const int TablesInFlight = 16;
     private const int Next = 1, Write = 2, Indirect = 4;
 
     private static readonly ushort[] s_sizes = [1, 2, 4, 8, 16, 32, 64, 128];
@@ -24,23 +27,46 @@ public sealed class HostileRings(GuestMemory memory, int queues) : IDisposable
     private readonly ushort[] _available = new ushort[queues];
     private readonly ushort[] _descriptor = new ushort[queues];
     private readonly bool[] _wrap = new bool[queues];
-
-    /// <summary>Packed rings, as negotiated.</summary>
-    public bool IsPacked { get; set; }
+    private readonly DriverQueue?[] _tame = new DriverQueue?[queues];
+    private readonly RecordingHost _nobody = new();
+    private GuestArena _arena = null!;
+    private RingFeatures _features;
+    private long _reaped;
 
     /// <summary>Wrong in the rings too, not only in what they describe.</summary>
-    public bool IsWild { get; set; }
+    public bool IsWild { get; private set; }
+
+    private bool IsPacked => _features.Packed;
+
+    /// <summary>The device was reset, and its queues will be set up anew.</summary>
+    public void Begin(ulong features, bool wild)
+    {
+        IsWild = wild;
+        _features = RingFeatures.Of(features);
+        _arena = new GuestArena(memory, 0, Buffers);
+        for (int i = 0; i < queues; i++)
+            Forget(i);
+    }
 
     /// <summary>A queue's areas, mostly where they belong.</summary>
-    public VirtQueueSetup Setup(ref SeededNumbers numbers, int queue, ushort largest, VirtQueueState state)
+    public VirtQueueSetup Setup(ref SeededNumbers numbers, int queue, ushort largest, VirtQueueState? from)
     {
+        VirtQueueState state = from ?? VirtQueueState.Initial;
+        if (!IsWild)
+        {
+            bool anew = from == null || _tame[queue] == null;
+            if (anew)
+                _tame[queue] = Tame(ref numbers, queue, largest);
+            _sizes[queue] = _tame[queue]!.Size;
+            return _tame[queue]!.Setup(anew ? VirtQueueState.Initial : state) with { Doorbell = _doorbells[queue] };
+        }
         _sizes[queue] = Math.Min(numbers.Of<ushort>(s_sizes), largest);
         _available[queue] = state.NextAvailable;
         _descriptor[queue] = (ushort)(IsPacked ? state.NextAvailable : 0);
         _wrap[queue] = state.AvailableWrap;
         ulong page = PageOf(queue);
         var setup = new VirtQueueSetup(queue, _sizes[queue], page, page + DriverArea, page + DeviceArea, state, _doorbells[queue]);
-        if (!IsWild || !numbers.OneIn(8))
+        if (!numbers.OneIn(8))
             return setup;
         ulong place = Place(ref numbers);
         return numbers.Below(4) switch
@@ -59,20 +85,27 @@ public sealed class HostileRings(GuestMemory memory, int queues) : IDisposable
     public void Fill(ref SeededNumbers numbers, int queue)
     {
         int size = _sizes[queue];
-        if (size == 0)
+        if (size == 0 || (!IsWild && _tame[queue] == null))
             return;
+        while (!IsWild && _tame[queue]!.TryGetUsed(out _))
+            _reaped++;
         for (int chains = numbers.Below(numbers.OneIn(8) ? 40 : 6); chains >= 0; chains--)
         {
             int readable = numbers.Below(4), writable = numbers.Below(4);
             if (readable + writable == 0)
                 writable = 1;
             int count = Math.Min(readable + writable, size);
-            if (IsPacked)
+            if (!IsWild)
+                FillTame(ref numbers, _tame[queue]!, count, readable);
+            else if (IsPacked)
                 FillPacked(ref numbers, queue, size, count, readable);
             else
                 FillSplit(ref numbers, queue, size, count, readable);
         }
     }
+
+    /// <summary>Answers that the correct driver was given.</summary>
+    public long Reaped => _reaped;
 
     /// <summary>Writes what a device may take for a request, or anything, to where buffers are.</summary>
     public void Scribble(ref SeededNumbers numbers)
@@ -85,12 +118,18 @@ public sealed class HostileRings(GuestMemory memory, int queues) : IDisposable
     /// <summary>Asks for interrupts, or not, or something else.</summary>
     public void Suppress(ref SeededNumbers numbers, int queue)
     {
+        if (!IsWild)
+        {
+            if (numbers.OneIn(2))
+                _tame[queue]?.EnableInterrupts();
+            else
+                _tame[queue]?.DisableInterrupts();
+            return;
+        }
         ulong area = PageOf(queue) + DriverArea;
         ushort value = numbers.OneIn(2) ? (ushort)numbers.Below(4) : (ushort)numbers.Next();
         // Flags, or a packed ring's flags, or a split ring's event index; the middle one is a split ring's own index.
         int which = numbers.Below(IsPacked ? 2 : 3);
-        if (which == 1 && !IsPacked && !IsWild)
-            which = 0;
         _ = memory.TryWrite(which switch { 0 => area, 1 => area + 2, _ => area + 4 + (2UL * _sizes[queue]) }, value);
     }
 
@@ -124,11 +163,42 @@ public sealed class HostileRings(GuestMemory memory, int queues) : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
+        for (int i = 0; i < queues; i++)
+            Forget(i);
         foreach (EventNotifier doorbell in _doorbells)
             doorbell.Dispose();
     }
 
     private static ulong PageOf(int queue) => Page * (ulong)(queue % 16);
+
+    private void Forget(int queue)
+    {
+        _tame[queue]?.Doorbell.Dispose();
+        _tame[queue] = null;
+        _sizes[queue] = 0;
+    }
+
+    private DriverQueue Tame(ref SeededNumbers numbers, int queue, ushort largest)
+    {
+        // A queue that begins anew keeps its place: areas are not given back to the arena.
+        if (_tame[queue] is { } before)
+        {
+            before.Reset();
+            return before;
+        }
+        ushort size = Math.Min(Math.Min(numbers.Of<ushort>(s_sizes), largest), (ushort)(queues > 8 ? 32 : 128));
+        return IsPacked
+            ? new PackedDriverQueue(_arena, _nobody, queue, size, _features)
+            : new SplitDriverQueue(_arena, _nobody, queue, size, _features);
+    }
+
+    private void FillTame(ref SeededNumbers numbers, DriverQueue queue, int count, int readable)
+    {
+        Span<GuestBuffer> buffers = stackalloc GuestBuffer[count];
+        for (int i = 0; i < count; i++)
+            buffers[i] = new GuestBuffer(BufferPlace(ref numbers), Length(ref numbers), i >= readable);
+        _ = queue.Add(buffers, _features.Indirect && numbers.OneIn(2) && queue.InFlight < TablesInFlight);
+    }
 
     private void FillSplit(ref SeededNumbers numbers, int queue, int size, int count, int readable)
     {
@@ -210,7 +280,7 @@ public sealed class HostileRings(GuestMemory memory, int queues) : IDisposable
     {
         0 => GuardedRam.HighStart + (ulong)numbers.Below(0x8000),
         1 => GuardedRam.LowBytes - (ulong)numbers.Below(0x100),
-        2 => Buffers + (ulong)numbers.Below(0x28000),
+        2 => Buffers + (ulong)numbers.Below(0x10000),
         _ => Buffers + (64UL * (ulong)numbers.Below(16)),
     };
 

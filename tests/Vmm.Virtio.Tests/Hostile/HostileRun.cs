@@ -24,6 +24,7 @@ public sealed class HostileRun : IDisposable
     private long _stepStarted;
     private volatile string _doing = "";
     private int _cases;
+    private bool _wild;
 
     public HostileRun(HostileTarget target, HostileScene scene)
     {
@@ -39,6 +40,9 @@ public sealed class HostileRun : IDisposable
     /// <summary>Buffers that were given back; says whether the attack reaches the device at all.</summary>
     public long Requests { get; private set; }
 
+    /// <summary>Buffers that the correct driver was given back.</summary>
+    public long Reaped { get; private set; }
+
     /// <summary>Runs a case, and leaves the device reset.</summary>
     public void Case(HostileStep[] steps)
     {
@@ -46,7 +50,7 @@ public sealed class HostileRun : IDisposable
             Renew();
         _ram.Clear();
         var numbers = new SeededNumbers(steps.Length == 0 ? 0 : steps[0].Seed);
-        _rings!.IsWild = numbers.OneIn(2);
+        _wild = numbers.OneIn(2);
         Timed("activate", numbers.Below(int.MaxValue), Activate);
         foreach (HostileStep step in steps)
             Timed(step.Kind, step);
@@ -73,15 +77,17 @@ public sealed class HostileRun : IDisposable
         _rings = new HostileRings(_ram.Memory, _sizes.Length);
     }
 
-    private void End()
+    /// <summary>Disposes of the device, and counts what it did.</summary>
+    public void End()
     {
         if (_device == null)
             return;
         var sink = new Sum();
         _device.ReportCounters(sink);
         Requests += sink.Requests;
+        Reaped += _rings!.Reaped;
         _device.Dispose();
-        _rings!.Dispose();
+        _rings.Dispose();
         _device = null;
     }
 
@@ -171,16 +177,17 @@ public sealed class HostileRun : IDisposable
         } | VirtioFeatures.Version1;
         if (numbers.OneIn(2))
             features &= ~VirtioFeatures.RingPacked;
-        _rings!.IsPacked = (features & VirtioFeatures.RingPacked) != 0;
+        _rings!.Begin(features, _wild);
+        Array.Clear(_states);
         _device.Activate(new VirtioActivation(features, _ram.Memory, _host));
         for (int i = 0; i < _sizes.Length; i++)
         {
             if (!numbers.OneIn(10))
-                Start(ref numbers, i, VirtQueueState.Initial);
+                Start(ref numbers, i, null);
         }
     }
 
-    private void Start(ref SeededNumbers numbers, int queue, VirtQueueState state)
+    private void Start(ref SeededNumbers numbers, int queue, VirtQueueState? state)
     {
         VirtQueueSetup setup = _rings!.Setup(ref numbers, queue, _sizes[queue], state);
         _device!.StartQueue(setup);
@@ -201,7 +208,7 @@ public sealed class HostileRun : IDisposable
         if (numbers.OneIn(8))
             return;
         // As a pause does, or as a reset of the queue.
-        Start(ref numbers, queue, numbers.OneIn(2) ? _states[queue] : VirtQueueState.Initial);
+        Start(ref numbers, queue, _states[queue] != default && numbers.OneIn(2) ? _states[queue] : null);
     }
 
     private void Reset(int seed)
