@@ -7,6 +7,7 @@ internal static class CNames
     public static IReadOnlyDictionary<string, string[]> Headers { get; } = new Dictionary<string, string[]>
     {
         ["sys.stat"] = ["sys/stat.h", "fcntl.h"], // AT_FDCWD
+        ["linux.if_tun"] = ["linux/if_tun.h", "sys/ioctl.h"], // _IOW
         ["sys.socket"] = ["sys/socket.h", "sys/un.h", "errno.h"], // sockaddr_un, ECONNREFUSED
     };
 
