@@ -92,7 +92,7 @@ internal abstract unsafe class RingQueue : VirtQueue
     public sealed override void Untake(DescriptorChain chain)
     {
         ArgumentNullException.ThrowIfNull(chain);
-        if (chain.Phase != ChainPhase.Taken || _chains[chain.Slot] != chain || chain.Sequence != _taken - 1)
+        if (chain.Phase != ChainPhase.Taken || _chains[chain.Slot] != chain || (chain.Sequence != _taken - 1 && !IsBroken))
             throw new InvalidOperationException($"Queue {Index}: a chain was put back that was not the last one taken.");
         if (IsBroken)
         {

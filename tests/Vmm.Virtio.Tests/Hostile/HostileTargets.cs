@@ -1,6 +1,8 @@
 using Vmm.Core.Memory;
 using Vmm.Virtio.Devices.Mem;
+using Vmm.Virtio.Devices.Net;
 using Vmm.Virtio.Devices.Pmem;
+using Vmm.Virtio.Tests.Devices.Net;
 using Vmm.Virtio.Tests.Driver;
 
 namespace Vmm.Virtio.Tests.Hostile;
@@ -24,6 +26,7 @@ public static class HostileTargets
             PmemFile.Open(new PmemConfig(scene.FileOf("pmem", 2 << 20))), 1UL << 40, new Devices.Pmem.FakeSlots(), scene.Loops, flush: () => 0)),
         new("mem", scene => new MemDevice(new MemConfig(512UL << 20, 256UL << 20), s_pluggable.Hotplug!, scene.Loops)),
         new("echo 7", scene => new EchoDevice(scene.Loops, queues: 7, queueSize: 32)),
+        new("net", scene => new NetDevice(new NetConfig { Id = "net0", NumQueues = 4 }, LoopbackBackend.Of(scene, 2), scene.Loops)),
     ];
 
     /// <summary>Their names, for theories.</summary>

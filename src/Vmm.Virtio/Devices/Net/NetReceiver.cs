@@ -18,18 +18,20 @@ internal sealed class NetReceiver(INetPort port, NetSettings settings, NetCounte
 {
     private const int FramesPerTurn = 64;
     private const long BytesPerTurn = 512 * 1024;
+    private const int FramesPerWindow = 64;
 
     private readonly ReceiveBuffers _buffers = new();
     private IVirtioHost? _host;
     private bool _mergeable;
     private bool _failed;
 
-    // A frame that was read and not given to the driver yet: it is over the rate limit, or was longer than the buffers that there were,
-    // and then the rest of it is in their overflow.
+    // The length of a frame that was read and not given to the driver yet: it is over the rate limit, or there are not enough buffers.
     private ulong _pending;
     private bool _pendingIsLetThrough;
-    private int _pendingSegments;
-    private int _pendingRest;
+
+    // The longest frame of this window of frames and of the one before it is what is expected.
+    private ulong _longest, _longestBefore;
+    private int _inWindow;
 
     /// <summary>Whether there are too few buffers to go on: the driver is to ring when there are more.</summary>
     public bool IsStarved { get; private set; }
@@ -68,9 +70,10 @@ internal sealed class NetReceiver(INetPort port, NetSettings settings, NetCounte
     {
         ulong offloads = settings.Offloads;
         NetFilter filter = settings.Filter;
+        ulong ordinary = (ulong)(NetHeader.Length + Ethernet.LongestHeader + mtu);
         ulong wanted = 1;
         if (_mergeable)
-            wanted = NetHeader.Length + ((offloads & NetFeatures.GuestSegmentation) != 0 ? Ethernet.LongestFrame : (ulong)(mtu + Ethernet.LongestHeader));
+            wanted = (offloads & NetFeatures.GuestSegmentation) != 0 ? NetHeader.Length + Ethernet.LongestFrame : ordinary;
         long bytes = 0;
         for (int frames = 0; frames < FramesPerTurn && bytes < BytesPerTurn; frames++)
         {
@@ -92,7 +95,6 @@ internal sealed class NetReceiver(INetPort port, NetSettings settings, NetCounte
                     IsStarved = true;
                     return false;
                 }
-                _buffers.CopyOverflow(_pendingSegments, _pendingRest);
                 bytes += (long)_pending;
                 GiveBack(queue, _pending, offloads);
                 _pending = 0;
@@ -103,7 +105,7 @@ internal sealed class NetReceiver(INetPort port, NetSettings settings, NetCounte
                 IsStarved = true;
                 return false;
             }
-            nint got = port.Receive(_buffers.Vector);
+            nint got = _buffers.Receive(port, Math.Max(ordinary, Math.Max(_longest, _longestBefore)));
             if (got < 0)
             {
                 if (!GoesOn(got))
@@ -119,10 +121,16 @@ internal sealed class NetReceiver(INetPort port, NetSettings settings, NetCounte
     /// <summary>What becomes of a frame that was read.</summary>
     private void Accept(VirtQueue queue, ulong length, ulong offloads, NetFilter filter)
     {
-        if (length < NetHeader.Length + Ethernet.HeaderLength || length >= _buffers.LengthWithOverflow)
+        if (length < NetHeader.Length + Ethernet.HeaderLength || length >= _buffers.ReadLength + ReceiveBuffers.OverflowLength)
         {
             counters.CountReceiveDrop();
             return;
+        }
+        _longest = Math.Max(_longest, length);
+        if (++_inWindow == FramesPerWindow)
+        {
+            (_longestBefore, _longest) = (_longest, 0);
+            _inWindow = 0;
         }
         Span<byte> head = stackalloc byte[NetHeader.Length + MacAddress.Length];
         _buffers.Peek(head);
@@ -146,14 +154,14 @@ internal sealed class NetReceiver(INetPort port, NetSettings settings, NetCounte
         }
         _pending = length;
         _pendingIsLetThrough = isLetThrough;
-        _pendingSegments = _buffers.SegmentCount;
-        _pendingRest = fits ? 0 : (int)(length - _buffers.Length);
     }
 
     private bool IsLetThrough(ulong length) => throttle == null || throttle.TryTake(length - NetHeader.Length);
 
     private void GiveBack(VirtQueue queue, ulong length, ulong offloads)
     {
+        if (length > _buffers.ReadLength)
+            _buffers.CopyOverflow((int)(length - _buffers.ReadLength));
         int count = _buffers.CountFor(length);
         DescriptorChain first = _buffers.First;
         first.TryWrite(NetHeader.NumBuffersOffset, (ushort)count);
@@ -195,7 +203,7 @@ internal sealed class NetReceiver(INetPort port, NetSettings settings, NetCounte
             Drop();
         for (int frames = 0; frames < FramesPerTurn; frames++)
         {
-            nint got = port.Receive(_buffers.OverflowVector);
+            nint got = _buffers.Discard(port);
             if (got >= 0)
                 counters.CountReceiveDrop();
             else if (!GoesOn(got))

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using Vmm.Virtio.Queues;
 
 namespace Vmm.Virtio.Devices.Net;
@@ -14,7 +15,9 @@ internal sealed unsafe class ReceiveBuffers
 
     // Twice the most, so that the rows are moved to their beginning rarely.
     private const int Capacity = 2 * DescriptorChain.MaximumSegments;
-    private const int OverflowLength = 0x10200;
+
+    /// <summary>Bytes of our own buffer: more than the longest frame.</summary>
+    public const int OverflowLength = 0x10200;
 
     private readonly byte[] _overflow = GC.AllocateUninitializedArray<byte>(OverflowLength, pinned: true);
     private readonly GuestSegment[] _segments = new GuestSegment[Capacity];
@@ -28,23 +31,50 @@ internal sealed unsafe class ReceiveBuffers
     /// <summary>Bytes of all of them.</summary>
     public ulong Length { get; private set; }
 
-    /// <summary>Their segments, and ours behind them.</summary>
-    public ReadOnlySpan<GuestSegment> Vector => new(_segments, _segment, _segmentEnd - _segment + 1);
+    /// <summary>How many of the segments the last read was given, before ours.</summary>
+    public int ReadSegments { get; private set; }
 
-    /// <summary>How many segments there are without ours.</summary>
-    public int SegmentCount => _segmentEnd - _segment;
+    /// <summary>Bytes of those.</summary>
+    public ulong ReadLength { get; private set; }
 
-    /// <summary>Only our own segment: for frames that nobody gets.</summary>
-    public ReadOnlySpan<GuestSegment> OverflowVector => new(_segments, _segmentEnd, 1);
+    // Safe: the array is pinned and lives as long as this object.
+    private GuestSegment OverflowSegment => new((nint)Unsafe.AsPointer(ref _overflow[0]), OverflowLength);
 
-    /// <summary>The most bytes that a read can give.</summary>
-    public ulong LengthWithOverflow => Length + OverflowLength;
+    private int SegmentCount => _segmentEnd - _segment;
 
     /// <summary>The oldest.</summary>
     public DescriptorChain First => _chains[_chain].Chain;
 
-    /// <summary>Makes an empty row.</summary>
-    public ReceiveBuffers() => PutOverflow();
+    /// <summary>
+    /// Reads a frame into the oldest buffers. The kernel's time grows with the segments that it is given, so those beyond what is
+    /// expected are left out; what exceeds them is in our own.
+    /// </summary>
+    /// <param name="port">Where from.</param>
+    /// <param name="expected">Bytes, at least a header and an address.</param>
+    /// <returns>As the port's; below <see cref="ReadLength"/> + <see cref="OverflowLength"/> for a frame that is whole.</returns>
+    public nint Receive(INetPort port, ulong expected)
+    {
+        int count = 0;
+        ulong length = 0;
+        int all = SegmentCount;
+        while (count < all && length < expected)
+            length += _segments[_segment + count++].Length;
+        ReadSegments = count;
+        ReadLength = length;
+        ref GuestSegment next = ref _segments[_segment + count];
+        GuestSegment saved = next;
+        next = OverflowSegment;
+        nint got = port.Receive(new ReadOnlySpan<GuestSegment>(_segments, _segment, count + 1));
+        next = saved;
+        return got;
+    }
+
+    /// <summary>Takes a frame that nobody gets.</summary>
+    public nint Discard(INetPort port)
+    {
+        GuestSegment overflow = OverflowSegment;
+        return port.Receive(new ReadOnlySpan<GuestSegment>(in overflow));
+    }
 
     /// <summary>Appends a buffer; false when there are too many segments already, and then it is to be put back.</summary>
     public bool TryAppend(DescriptorChain chain)
@@ -57,6 +87,7 @@ internal sealed unsafe class ReceiveBuffers
             // As long as chains get: the last segment is left unused.
             writable = writable[..MaximumSegments];
         }
+        // One more place, where a read puts ours.
         if (_segmentEnd + writable.Length >= Capacity)
             Compact();
         ulong length = 0;
@@ -67,7 +98,6 @@ internal sealed unsafe class ReceiveBuffers
         }
         _chains[_chainEnd++] = new Entry(chain, writable.Length, length);
         Length += length;
-        PutOverflow();
         return true;
     }
 
@@ -96,7 +126,6 @@ internal sealed unsafe class ReceiveBuffers
         {
             _chain = _chainEnd = 0;
             _segment = _segmentEnd = 0;
-            PutOverflow();
         }
         return length - written;
     }
@@ -106,38 +135,33 @@ internal sealed unsafe class ReceiveBuffers
     {
         while (_chainEnd > _chain)
         {
-            // A broken queue takes nothing back; it begins anew after a reset.
-            if (!queue.IsBroken)
-                queue.Untake(_chains[_chainEnd - 1].Chain);
-            _chains[--_chainEnd] = default;
+            queue.Untake(_chains[--_chainEnd].Chain);
+            _chains[_chainEnd] = default;
         }
         _chain = _chainEnd = 0;
         _segment = _segmentEnd = 0;
         Length = 0;
-        PutOverflow();
     }
 
-    /// <summary>Copies the first bytes of what was read.</summary>
+    /// <summary>Copies the first bytes of what was read: at most as many as were expected.</summary>
     public void Peek(Span<byte> destination)
     {
-        for (int i = _segment; !destination.IsEmpty; i++)
+        for (int i = 0; !destination.IsEmpty; i++)
         {
-            int part = (int)Math.Min((ulong)destination.Length, _segments[i].Length);
+            GuestSegment segment = i < ReadSegments ? _segments[_segment + i] : OverflowSegment;
+            int part = (int)Math.Min((ulong)destination.Length, segment.Length);
             // Safe: the segment was checked to be RAM, or is ours.
-            new ReadOnlySpan<byte>((void*)_segments[i].Host, part).CopyTo(destination);
+            new ReadOnlySpan<byte>((void*)segment.Host, part).CopyTo(destination);
             destination = destination[part..];
         }
     }
 
-    /// <summary>
-    /// Copies what overflowed into the buffers that were appended since: they are long enough.
-    /// </summary>
-    /// <param name="firstSegment">How many segments there were when the frame was read.</param>
+    /// <summary>Copies what overflowed in the last read into the segments that follow those of the read; they are long enough.</summary>
     /// <param name="length">Bytes that overflowed.</param>
-    public void CopyOverflow(int firstSegment, int length)
+    public void CopyOverflow(int length)
     {
         ReadOnlySpan<byte> rest = _overflow.AsSpan(0, length);
-        for (int i = _segment + firstSegment; !rest.IsEmpty; i++)
+        for (int i = _segment + ReadSegments; !rest.IsEmpty; i++)
         {
             int part = (int)Math.Min((ulong)rest.Length, _segments[i].Length);
             // Safe: the segment was checked to be RAM, which outlives every queue.
@@ -156,9 +180,6 @@ internal sealed unsafe class ReceiveBuffers
         (_segment, _segmentEnd) = (0, segments);
         (_chain, _chainEnd) = (0, chains);
     }
-
-    private void PutOverflow() =>
-        _segments[_segmentEnd] = new GuestSegment((nint)System.Runtime.CompilerServices.Unsafe.AsPointer(ref _overflow[0]), OverflowLength);
 
     private readonly record struct Entry(DescriptorChain Chain, int Segments, ulong Length);
 }

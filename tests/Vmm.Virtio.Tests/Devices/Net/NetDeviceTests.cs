@@ -194,6 +194,72 @@ public sealed class NetDeviceTests
         Assert.Equal(1, guest.Counter("tx_dropped"));
     }
 
+    [Theory]
+    [MemberData(nameof(RingFeatures.SomeData), MemberType = typeof(RingFeatures))]
+    public void A_frame_allocates_nothing(int rings)
+    {
+        using var backend = new LoopbackBackend(1);
+        using var guest = new NetGuest(null, backend, RingFeatures.Of(rings));
+        // An interrupt costs the test's transport something.
+        guest.Receive.DisableInterrupts();
+        guest.Transmit.DisableInterrupts();
+        guest.Provide(100, 1600);
+        byte[] frame = Frames.Ethernet(Other, 3000, flags: 1, gsoType: 1);
+        long before = 0;
+        const int Count = 2000;
+        for (int i = -200; i < Count; i++)
+        {
+            if (i == 0)
+                before = AllocatedBy(guest);
+            Assert.True(guest.Transmit.Add(frame, 0) >= 0);
+            guest.Transmit.Kick();
+            Spin(guest.Transmit);
+            Spin(guest.Receive);
+            Spin(guest.Receive);
+            guest.Receive.DisableInterrupts();
+            guest.Transmit.DisableInterrupts();
+            guest.Provide(2, 1600);
+        }
+        // Less than a byte for each frame: nothing but what the runtime may do once.
+        Assert.InRange(AllocatedBy(guest) - before, 0, Count - 1);
+        Assert.Equal(Count + 200, guest.Counter("rx_frames"));
+    }
+
+    [Fact]
+    public void Two_frames_of_different_length_in_turn_come_whole()
+    {
+        using var guest = new NetGuest();
+        guest.Provide(120, 1526);
+        for (int i = 0; i < 300; i++)
+        {
+            // Long ones come rarely, so that the card does not expect them.
+            byte[] frame = Frames.Ethernet(Other, i % 150 == 149 ? 65_000 : 100 + i, i, flags: 1, gsoType: 1);
+            guest.Ports[0].Arrive(frame);
+            (byte[] got, int buffers) = guest.NextFrame();
+            Assert.True(Frames.Body(frame).AsSpan().SequenceEqual(Frames.Body(got)), $"Frame {i}");
+            guest.Provide(buffers, 1526);
+        }
+    }
+
+    [Fact]
+    public void A_queue_that_breaks_with_buffers_taken_stops_and_starts_anew()
+    {
+        using var guest = new NetGuest();
+        guest.Provide(20, 1526);
+        guest.Ports[0].Arrive(Frames.Ethernet(Other, 10));
+        guest.NextFrame();
+        // No RAM there.
+        Assert.True(guest.Receive.Add([new GuestBuffer(1UL << 50, 2000, true)]) >= 0);
+        guest.Receive.Kick();
+        guest.Ports[0].Arrive(Frames.Ethernet(Other, 10));
+        guest.Driver.Host.WaitUntil(() => guest.Driver.Host.IsResetNeeded);
+        guest.Driver.Reset();
+        guest.Driver.Start();
+        guest.Provide(20, 1526);
+        guest.Ports[0].Arrive(Frames.Ethernet(Other, 20));
+        Assert.InRange(guest.NextFrame().Frame.Length, HeaderAnd(10), HeaderAnd(20));
+    }
+
     [Fact]
     public void A_full_back_end_is_waited_for()
     {
@@ -345,6 +411,23 @@ public sealed class NetDeviceTests
         Assert.Equal(Enumerable.Range(0, 50).Select(HeaderAnd), guest.Ports[0].Sent.Select(f => f.Length));
         Assert.InRange(guest.Counter("tx_throttled"), 1, 50);
         Assert.InRange(guest.Counter("rx_throttled"), 1, 50);
+    }
+
+    private static long AllocatedBy(NetGuest guest)
+    {
+        long bytes = 0;
+        guest.Loop.Invoke(() => bytes = GC.GetAllocatedBytesForCurrentThread());
+        return bytes;
+    }
+
+    private static void Spin(DriverQueue queue)
+    {
+        var clock = System.Diagnostics.Stopwatch.StartNew();
+        while (!queue.TryGetUsed(out _))
+        {
+            Thread.Yield();
+            Assert.True(clock.Elapsed < TimeSpan.FromSeconds(30), "Nothing was given back.");
+        }
     }
 
     private static int HeaderAnd(int payload) => Frames.HeaderLength + 14 + payload;

@@ -35,6 +35,8 @@ public sealed class NetGuest : IDisposable
 
     public INetBackend Backend { get; }
 
+    public EventLoop Loop => _loops[0];
+
     public MemoryPort[] Ports => ((MemoryBackend)Backend).MemoryPorts;
 
     public NetDevice Device { get; }

@@ -313,6 +313,8 @@ public sealed class TapTrafficTests
         BinaryPrimitives.WriteUInt16BigEndian(tcp.AsSpan(16), Frames.PseudoSum(from, at, Tcp, tcp.Length));
         data.CopyTo(tcp, 20);
         byte[] frame = Packet(to, Frames.Ipv4(from, at, Tcp, tcp.Length), tcp);
+        // Not from the address that it goes to, or a bridge thinks that it is there already.
+        frame[23]++;
         frame[0] = 1;
         frame[1] = 1;
         BinaryPrimitives.WriteUInt16LittleEndian(frame.AsSpan(2), 54);
