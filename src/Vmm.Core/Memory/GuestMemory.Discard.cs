@@ -1,5 +1,3 @@
-using static Vmm.Core.Interop.LibC;
-
 namespace Vmm.Core.Memory;
 
 /// <summary>Memory that the guest does not need for now, given back to the host.</summary>
@@ -18,7 +16,7 @@ public sealed unsafe partial class GuestMemory
         discarded = 0;
         while (length > 0)
         {
-            GuestRegion? region = RegionOf(address);
+            GuestRegion? region = RegionAt(address);
             if (region == null)
                 return false;
             ulong chunk = Math.Min(length, region.End - address);
@@ -27,7 +25,7 @@ public sealed unsafe partial class GuestMemory
             first = (first + region.PageSize - 1) & ~(region.PageSize - 1);
             if (first < end)
             {
-                if (!Discard(region, (byte*)first, end - first))
+                if (!region.TryDiscard(first - (ulong)region.Host, end - first))
                     return false;
                 discarded += end - first;
             }
@@ -51,23 +49,4 @@ public sealed unsafe partial class GuestMemory
         address = 0;
         return false;
     }
-
-    /// <summary>The range that an address lies in; null where there is no RAM.</summary>
-    internal GuestRegion? RegionOf(ulong address)
-    {
-        foreach (GuestRegion region in _regions)
-        {
-            if (address >= region.Start && address - region.Start < region.Length)
-                return region;
-        }
-        return null;
-    }
-
-    // Safe: the range lies in one region, whose owner keeps it mapped; the kernel only takes pages away, and puts zeros there.
-    private static bool Discard(GuestRegion region, byte* first, ulong length) => region.FileDescriptor < 0
-        ? madvise(first, (nuint)length, MADV_DONTNEED) == 0
-        // Advice on a shared mapping would only unmap the pages; this frees them, for every process that maps the file.
-        : fallocate(
-            region.FileDescriptor, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-            (long)(region.FileOffset + (ulong)(first - region.Host)), (long)length) == 0;
 }

@@ -138,7 +138,7 @@ public sealed class GuestMemoryDiscardTests
         ulong covered = Math.Min(length, end - address);
         ulong first = (address + Page - 1) & ~(Page - 1);
         ulong last = (address + covered) & ~(Page - 1);
-        ulong expected = last > first ? last - first : 0;
+        ulong expected = covered > 0 && last > first ? last - first : 0;
         if (memory.TryDiscard(address, length, out ulong discarded) != whole || discarded != expected)
             return false;
         if (covered == 0)

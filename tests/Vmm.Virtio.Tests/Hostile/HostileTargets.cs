@@ -1,8 +1,12 @@
+using Vmm.Virtio.Devices.Net;
+using Vmm.Virtio.Tests.Devices.Net;
+using Vmm.Virtio.Devices.Balloon;
+using Vmm.Virtio.Devices.Console;
+using Vmm.Virtio.Devices.Rng;
+using Vmm.Virtio.Tests.Devices.Console;
 using Vmm.Core.Memory;
 using Vmm.Virtio.Devices.Mem;
-using Vmm.Virtio.Devices.Net;
 using Vmm.Virtio.Devices.Pmem;
-using Vmm.Virtio.Tests.Devices.Net;
 using Vmm.Virtio.Tests.Driver;
 
 namespace Vmm.Virtio.Tests.Hostile;
@@ -27,6 +31,15 @@ public static class HostileTargets
         new("mem", scene => new MemDevice(new MemConfig(512UL << 20, 256UL << 20), s_pluggable.Hotplug!, scene.Loops)),
         new("echo 7", scene => new EchoDevice(scene.Loops, queues: 7, queueSize: 32)),
         new("net", scene => new NetDevice(new NetConfig { Id = "net0", NumQueues = 4 }, LoopbackBackend.Of(scene, 2), scene.Loops)),
+        new("rng", scene => new RngDevice(new RngConfig(), scene.Loops)),
+        new("console", scene =>
+        {
+            var console = new ConsoleDevice(new ConsoleConfig(), new FakeSink(1 << 16), scene.Loops);
+            console.Receive(new byte[ConsoleDevice.InputCapacity]);
+            return console;
+        }),
+        new("balloon", scene => new BalloonDevice(
+            new BalloonConfig { Size = 1 << 20, FreePageReporting = true, StatsPollingInterval = TimeSpan.FromTicks(100) }, scene.Loops)),
     ];
 
     /// <summary>Their names, for theories.</summary>

@@ -202,7 +202,7 @@ public sealed partial class BalloonDevice
                 {
                     // Cut where the host's pages end, so that none is left because of the cut.
                     ulong host = (ulong)segment.Host + skip;
-                    ulong step = Math.Max(MaximumReportPerTurn, memory.RegionOf(address)!.PageSize);
+                    ulong step = Math.Max(MaximumReportPerTurn, memory.RegionAt(address)!.PageSize);
                     part = Math.Min(part, step - (host & (step - 1)));
                     if (!memory.TryDiscard(address, part, out ulong discarded))
                         Counters.CountFailure();

@@ -32,6 +32,7 @@ public sealed class ConsoleDevice : InProcessDevice
     // There is input, or room for output: other threads may not schedule a queue themselves.
     private readonly EventNotifier _wake = new();
 
+    private readonly Action _roomAvailable;
     private DescriptorChain? _transmitting;
     private ulong _transmitted;
     private VirtQueueState? _stoppedAt;
@@ -49,7 +50,7 @@ public sealed class ConsoleDevice : InProcessDevice
         _sink = sink;
         _size = Pack(config.Columns, config.Rows);
         LoopOf(ReceiveQueue).Add(_wake.Number, new WakeHandler(this));
-        sink.RoomAvailable = _wake.Signal;
+        sink.RoomAvailable = _roomAvailable = _wake.Signal;
     }
 
     /// <summary>What it did.</summary>
@@ -203,7 +204,9 @@ public sealed class ConsoleDevice : InProcessDevice
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
     {
-        _sink.RoomAvailable = null;
+        // The machine's next life may have connected its own already.
+        if (ReferenceEquals(_sink.RoomAvailable, _roomAvailable))
+            _sink.RoomAvailable = null;
         LoopOf(ReceiveQueue).Remove(_wake.Number);
         _wake.Dispose();
         base.Dispose(disposing);
