@@ -27,6 +27,7 @@ internal static unsafe partial class LibC
     internal const int SIGKILL = 9;
     internal const int SIGPIPE = 13;
     internal const int SIGTERM = 15;
+    internal const int SIGXFSZ = 25;
 
     [LibraryImport(libc, SetLastError = true)]
     internal static partial int pthread_sigmask(int how, sigset_t* set, sigset_t* oldset);

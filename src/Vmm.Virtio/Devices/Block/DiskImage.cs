@@ -20,7 +20,6 @@ public sealed unsafe class DiskImage : IDisposable
     public const uint SectorSize = 512;
 
     private const uint DefaultAlignment = 4096;
-    private const int SIGXFSZ = 25;
 
     private static readonly PosixSignalRegistration _fileSizeSignal = PosixSignalRegistration.Create((PosixSignal)SIGXFSZ, context => context.Cancel = true);
 
