@@ -95,7 +95,7 @@ internal static class CommandTree
         {
             case "run" or "config":
                 foreach (OptionSchema option in VmConfig.Options)
-                    command.Options.Add(new Option<string>(option.Name) { Description = option.Help, HelpName = option.Argument, Arity = VmConfig.Repeats(option) ? ArgumentArity.OneOrMore : ArgumentArity.ExactlyOne });
+                    command.Options.Add(VmConfig.Repeats(option) ? Make<string[]>(option, ArgumentArity.OneOrMore) : Make<string>(option, ArgumentArity.ExactlyOne));
                 command.Options.Add(new Option<string>(ConfigName)
                 {
                     Description = "A configuration in JSON; options and VMM_* variables go before it.",
@@ -111,6 +111,9 @@ internal static class CommandTree
                 break;
         }
     }
+
+    private static Option<T> Make<T>(OptionSchema option, ArgumentArity arity) =>
+        new(option.Name) { Description = option.Help, HelpName = option.Argument, Arity = arity };
 
     private static Option<bool> Switch(string name, string help, string alias) =>
         new(name, alias) { Description = help, Recursive = true, Arity = ArgumentArity.Zero };

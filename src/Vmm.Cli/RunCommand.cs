@@ -32,6 +32,8 @@ internal static class RunCommand
         Volatile.Write(ref made, machine);
         if (machine.SerialLocation is { } location)
             Output.Details($"vmm: the serial console is at {location}");
+        if (machine.ConsoleLocation is { } consoleLocation)
+            Output.Details($"vmm: the virtio console is at {consoleLocation}");
         VmExit exit = machine.Run();
         // The console first: what the guest wrote last stands before what is said about its end, on a terminal that is in order again.
         machine.Dispose();
@@ -65,6 +67,8 @@ internal static class RunCommand
     /// <summary>Puts what happens to the machine into the log. What a guest can provoke comes once a boot, so it cannot flood it.</summary>
     private sealed class Narrator(VmLog log) : IMachineObserver
     {
+        private readonly RateLimitedLog _trouble = new(log, LogLevel.Warn);
+
         public void Started(LoadedKernel kernel)
         {
             if (kernel.FallbackReason != null)
@@ -74,6 +78,8 @@ internal static class RunCommand
         }
 
         public void Restarting() => log.Info("The guest rebooted.");
+
+        public void DeviceTrouble(string sentence) => _trouble.Write(sentence, static sentence => sentence);
 
         public void BootMark(BootMark mark) => log.Info(string.Create(
             CultureInfo.InvariantCulture,

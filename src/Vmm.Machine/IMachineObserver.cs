@@ -12,6 +12,9 @@ public interface IMachineObserver
     /// <summary>The guest rebooted, and the machine starts anew.</summary>
     void Restarting();
 
+    /// <summary>Something went wrong at a device, or its driver broke a rule; one sentence. A guest can provoke any number of them.</summary>
+    void DeviceTrouble(string sentence);
+
     /// <summary>The guest has come to a point of its boot that it tells; each point once a boot.</summary>
     void BootMark(BootMark mark);
 }

@@ -11,6 +11,8 @@ using Vmm.Devices.Power;
 using Vmm.Devices.Pvpanic;
 using Vmm.Devices.Rtc;
 using Vmm.Devices.Serial;
+using Vmm.Virtio;
+using Vmm.Virtio.Devices.Console;
 
 namespace Vmm.Machine;
 
@@ -26,27 +28,46 @@ internal sealed class MachineDevices : IDisposable
     private readonly AcpiPm _power;
     private readonly CmosRtc _rtc;
     private readonly I8042Controller _keyboard;
+    private readonly VirtioSlots _slots;
 
     /// <summary>Makes them.</summary>
     /// <param name="parts">Whose buses and interrupt lines they are put on.</param>
     /// <param name="events">Told of power-off, reset and panic.</param>
-    /// <param name="serial">Where the serial port's output goes.</param>
-    /// <param name="debug">Where port 0xE9's output goes.</param>
+    /// <param name="outside">The other ends of consoles and devices.</param>
     /// <param name="bootTimer">Told of the guest's boot marks.</param>
-    internal MachineDevices(MachineParts parts, IGuestEventSink events, ICharacterSink serial, ICharacterSink debug, BootTimer bootTimer)
+    internal MachineDevices(MachineParts parts, IGuestEventSink events, MachineOutside outside, BootTimer bootTimer)
     {
         _parts = parts;
-        Serial = AddSerialPort(serial);
+        Serial = AddSerialPort(outside.Serial);
         _rtc = AddClock();
         _keyboard = AddKeyboardController(events);
         _power = AddPowerManagement(events);
         AddPvpanic(events);
-        AddDebugging(debug, bootTimer);
+        AddDebugging(outside.Debug, bootTimer);
         AddPci(events);
+        _slots = new VirtioSlots(parts, outside.Report);
+        try
+        {
+            AddVirtio(outside);
+        }
+        catch
+        {
+            Dispose();
+            throw;
+        }
     }
 
     /// <summary>COM1.</summary>
     internal Uart16550A Serial { get; }
+
+    /// <summary>The virtio console; null when there is none.</summary>
+    internal ConsoleDevice? Console { get; private set; }
+
+    /// <summary>Every virtio device.</summary>
+    internal IReadOnlyList<VirtioDevice> Virtio => [.. _slots.Devices];
+
+    /// <summary>What a guest without ACPI must be told on its command line.</summary>
+    internal IEnumerable<string> CommandLineFragments => _slots.CommandLineFragments;
 
     /// <summary>Presses the ACPI power button; false when the guest does not listen to it.</summary>
     internal bool PressPowerButton() => _power.PressPowerButton();
@@ -64,11 +85,12 @@ internal sealed class MachineDevices : IDisposable
         // The timer is there, but not told of: Linux would spend milliseconds of its boot on checking it, which has kvm-clock.
         PmTimerPort = null,
         Ecam = EcamOfBus0,
-        Devices = _acpi,
+        Devices = [.. _acpi, .. _slots.Acpi],
     };
 
     public void Dispose()
     {
+        _slots.Dispose();
         _power.Dispose();
         _rtc.Dispose();
     }
@@ -125,6 +147,18 @@ internal sealed class MachineDevices : IDisposable
         _parts.Ports.Add(PostCodePortNumber, 1, new PostCodePort(bootTimer), "the POST code port");
         _parts.Ports.Add(DelayPort, 1, new IgnoredPort(), "the delay port");
         _parts.Mmio.Add(BootTimer.Address, BootTimer.Length, bootTimer, "the boot timer");
+    }
+
+    private void AddVirtio(MachineOutside outside)
+    {
+        var around = new DeviceSurroundings(_parts.Layout, _parts.Ram, _parts.Slots, outside.Threads, outside.Report);
+        foreach (VirtioPlan plan in outside.Virtio.Plans)
+        {
+            VirtioDevice device = plan.Make(around);
+            device.WithheldFeatures = plan.Withheld;
+            Console ??= device as ConsoleDevice;
+            _slots.Add(device, plan.Bus);
+        }
     }
 
     private void AddPci(IGuestEventSink events)

@@ -25,14 +25,14 @@ internal sealed class MachineLife : IVcpuObserver, IGuestEventSink, IDisposable
     private readonly object _lock = new();
     private VmExit? _exit;
 
-    internal MachineLife(VmConfig config, ICharacterSink serial, ICharacterSink debug, Func<string> lastConsoleLines, BootTimer bootTimer)
+    internal MachineLife(VmConfig config, MachineOutside outside, Func<string> lastConsoleLines, BootTimer bootTimer)
     {
         _config = config;
         _lastConsoleLines = lastConsoleLines;
-        _parts = MachineParts.Create(config, this);
+        _parts = MachineParts.Create(config, outside.Virtio.PmemSizes, this);
         try
         {
-            _devices = new MachineDevices(_parts, this, serial, debug, bootTimer);
+            _devices = new MachineDevices(_parts, this, outside, bootTimer);
         }
         catch
         {
@@ -53,7 +53,7 @@ internal sealed class MachineLife : IVcpuObserver, IGuestEventSink, IDisposable
         {
             KernelPath = _config.Payload.Kernel!,
             InitramfsPath = _config.Payload.Initramfs,
-            CommandLine = _config.Payload.CommandLine,
+            CommandLine = CommandLine(),
             Protocol = _config.Boot.Protocol,
             AcpiRsdp = rsdp,
             E820 = _parts.Layout.CreateE820(),
@@ -61,6 +61,11 @@ internal sealed class MachineLife : IVcpuObserver, IGuestEventSink, IDisposable
         _parts.Start(kernel.Entry);
         return kernel;
     }
+
+    // Without ACPI a guest finds virtio-mmio devices on its command line, or not at all.
+    private string CommandLine() => _config.Acpi.Enabled
+        ? _config.Payload.CommandLine
+        : string.Join(' ', [_config.Payload.CommandLine, .. _devices.CommandLineFragments]).Trim();
 
     /// <summary>Waits for the end.</summary>
     internal VmExit Wait()

@@ -36,13 +36,15 @@ internal sealed class MachineParts : IDisposable
 
     internal MemoryLayout Layout { get; private set; } = null!;
 
-    internal GuestMemory Memory => _ram!.Memory;
+    internal GuestMemory Memory => Ram.Memory;
+
+    internal GuestRam Ram => _ram!;
 
     internal IReadOnlyList<Vcpu> Vcpus => _vcpus;
 
     /// <summary>Makes them; nothing runs yet.</summary>
     /// <exception cref="VmmException">The configuration does not fit this host, or the host refuses.</exception>
-    internal static MachineParts Create(VmConfig config, IVcpuObserver observer)
+    internal static MachineParts Create(VmConfig config, IReadOnlyList<ulong> pmemSizes, IVcpuObserver observer)
     {
         KvmSystem kvm = KvmSystem.Open();
         MachineParts? parts = null;
@@ -52,7 +54,7 @@ internal sealed class MachineParts : IDisposable
                 throw VmmException.Configuration($"--cpus: {config.Cpus.EffectiveMax} vCPUs are more than this host's KVM allows, {kvm.MaxVcpus}; ask for fewer.");
             config.Memory.CheckAgainstHost((ulong)LibC.sysconf(LibC._SC_PHYS_PAGES) * (ulong)LibC.sysconf(LibC._SC_PAGESIZE));
             parts = new MachineParts(kvm);
-            parts.Build(config, observer);
+            parts.Build(config, pmemSizes, observer);
             return parts;
         }
         catch
@@ -92,10 +94,10 @@ internal sealed class MachineParts : IDisposable
         _kvm.Dispose();
     }
 
-    private void Build(VmConfig config, IVcpuObserver observer)
+    private void Build(VmConfig config, IReadOnlyList<ulong> pmemSizes, IVcpuObserver observer)
     {
         kvm_cpuid_entry2[] supported = _kvm.GetSupportedCpuid();
-        Layout = MemoryLayout.Create(config.Memory.Size, GuestCpuid.PhysicalAddressBits(supported));
+        Layout = MemoryLayout.Create(config.Memory.Size, GuestCpuid.PhysicalAddressBits(supported), config.Memory.HotplugSize, pmemSizes);
         if (config.Cpus.EffectiveMax > 255)
             Vm.TryEnableCapability(LibC.KVM_CAP_X2APIC_API, LibC.KVM_X2APIC_API_USE_32BIT_IDS | LibC.KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK);
         Vm.SetRealModePages(MemoryLayout.KvmIdentityMap.Start, MemoryLayout.KvmTss.Start);
@@ -113,10 +115,13 @@ internal sealed class MachineParts : IDisposable
         }
     }
 
+    // The layout's window is whole gibibytes; the memory in it is as much as was asked for.
+    private AddressRange Hotplug(MemoryConfig memory) => new(Layout.Hotplug.Start, memory.HotplugSize);
+
     private void MapMemory(MemoryConfig memory)
     {
         var options = new GuestRamOptions(memory.Shared, memory.HugePages, memory.HugePages ? memory.HugePageSize : 0, memory.Prefault);
-        _ram = GuestRam.Allocate([.. Layout.Ram.Select(range => (range.Start, range.Length))], options);
+        _ram = GuestRam.Allocate([.. Layout.Ram.Select(range => (range.Start, range.Length))], options, Hotplug(memory));
         foreach (GuestRegion region in _ram.Memory.Regions)
             Slots.Map(region.Start, region.Length, region.HostAddress);
     }

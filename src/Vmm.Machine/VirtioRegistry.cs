@@ -28,7 +28,7 @@ internal sealed class VirtioRegistry : IDisposable
     /// <param name="config">Which devices there are.</param>
     /// <param name="console">Takes the virtio console's output.</param>
     /// <exception cref="VmmException">A file or interface cannot be opened or does not fit its device.</exception>
-    internal VirtioRegistry(VmConfig config, ICharacterSink console)
+    internal VirtioRegistry(VmConfig config, IBufferedCharacterSink console)
     {
         _config = config;
         try
@@ -113,7 +113,7 @@ internal sealed class VirtioRegistry : IDisposable
         }
     }
 
-    private void AddConsole(ICharacterSink sink)
+    private void AddConsole(IBufferedCharacterSink sink)
     {
         if (_config.Console.Backend != ConsoleBackend.Off)
             Add("console0", new VirtioOptions(), 0, around => new ConsoleDevice(new Virtio.Devices.Console.ConsoleConfig("console0"), sink, around.Threads.Take(1)));

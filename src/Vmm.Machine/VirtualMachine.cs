@@ -5,6 +5,7 @@ using Vmm.Core.Cpu;
 using Vmm.Devices.Debugging;
 using Vmm.Machine.Configuration;
 using Vmm.Machine.Console;
+using Vmm.Machine.Metrics;
 
 namespace Vmm.Machine;
 
@@ -16,8 +17,8 @@ public sealed class VirtualMachine : IDisposable
 {
     private readonly VmConfig _config;
     private readonly BootTimer _bootTimer;
-    private readonly GuestConsole _serial;
-    private readonly GuestConsole _debug;
+    private readonly MachineOutside _outside;
+    private readonly MetricsWriter? _metrics;
 
     // Guards the life and what was asked of the machine before it had one. A life's own locks are taken inside it.
     private readonly Lock _lock = new();
@@ -35,24 +36,26 @@ public sealed class VirtualMachine : IDisposable
         _config = config;
         Observer = observer;
         _bootTimer = new BootTimer(Stopwatch.GetTimestamp(), ProcessClock.CpuTime(), mark => Observer?.BootMark(mark), TimeProvider.System, ProcessClock.CpuTime);
-        var events = new ConsoleEvents(OnCommand, OnConsoleLost);
-        _serial = GuestConsole.Open(config.Serial, events, input: true);
+        _outside = new MachineOutside(config, new ConsoleEvents(OnCommand, OnConsoleLost), Report);
         try
         {
-            _debug = GuestConsole.Open(config.DebugConsole, events, input: false);
+            _metrics = MetricsWriter.Open(config.Metrics, Report);
         }
         catch
         {
-            _serial.Dispose();
+            _outside.Dispose();
             throw;
         }
     }
 
     /// <summary>Where the serial console is to be found: the path of its socket or pseudo-terminal; null for the others.</summary>
-    public string? SerialLocation => _serial.Location;
+    public string? SerialLocation => _outside.Serial.Location;
+
+    /// <summary>Where the virtio console is to be found, likewise.</summary>
+    public string? ConsoleLocation => _outside.Console.Location;
 
     /// <summary>The last lines that the guest wrote to its serial console, 40 at most.</summary>
-    public string LastConsoleLines => _serial.LastLines;
+    public string LastConsoleLines => _outside.Serial.LastLines + _outside.Console.LastLines;
 
     private IMachineObserver? Observer { get; }
 
@@ -63,7 +66,7 @@ public sealed class VirtualMachine : IDisposable
         bool consolesStarted = false;
         while (true)
         {
-            using var life = new MachineLife(_config, _serial, _debug, () => _serial.LastLines, _bootTimer);
+            using var life = new MachineLife(_config, _outside, () => LastConsoleLines, _bootTimer);
             lock (_lock)
             {
                 if (_ended != null)
@@ -72,15 +75,22 @@ public sealed class VirtualMachine : IDisposable
             }
             try
             {
-                life.Devices.Serial.ReceiveSpaceAvailable = _serial.SpaceAvailable;
+                life.Devices.Serial.ReceiveSpaceAvailable = _outside.Serial.SpaceAvailable;
                 // What a guest before this one had no room for.
-                _serial.SpaceAvailable();
+                _outside.Serial.SpaceAvailable();
+                if (life.Devices.Console is { } console)
+                {
+                    console.ReceiveSpaceAvailable = _outside.Console.SpaceAvailable;
+                    _outside.Console.SpaceAvailable();
+                }
+                _metrics?.Watch(life.Vcpus, life.Devices.Virtio);
                 LoadedKernel kernel = life.Start();
                 Observer?.Started(kernel);
                 if (!consolesStarted)
                 {
-                    _serial.Start(ReceiveInput);
-                    _debug.Start(null);
+                    _outside.Serial.Start(ReceiveInput);
+                    _outside.Debug.Start(null);
+                    _outside.Console.Start(ReceiveConsoleInput);
                     consolesStarted = true;
                 }
                 VmExit exit = life.Wait();
@@ -92,6 +102,7 @@ public sealed class VirtualMachine : IDisposable
             }
             finally
             {
+                _metrics?.Release();
                 lock (_lock)
                     _life = null;
             }
@@ -137,8 +148,8 @@ public sealed class VirtualMachine : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        _debug.Dispose();
-        _serial.Dispose();
+        _metrics?.Dispose();
+        _outside.Dispose();
     }
 
     private IReadOnlyList<Vcpu> Vcpus
@@ -167,11 +178,20 @@ public sealed class VirtualMachine : IDisposable
             return _life?.Devices.Serial.Receive(data) ?? data.Length;
     }
 
+    private int ReceiveConsoleInput(ReadOnlySpan<byte> data)
+    {
+        lock (_lock)
+            return _life?.Devices.Console?.Receive(data) ?? data.Length;
+    }
+
+    private void Report(string sentence) => Observer?.DeviceTrouble(sentence);
+
     // A vCPU may be waiting for room in a console whose other end takes nothing; it could not be ended.
     private void LetConsolesGo()
     {
-        _serial.LetGo();
-        _debug.LetGo();
+        _outside.Serial.LetGo();
+        _outside.Debug.LetGo();
+        _outside.Console.LetGo();
     }
 
     private void OnCommand(ConsoleCommand command)

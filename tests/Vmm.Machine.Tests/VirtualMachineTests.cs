@@ -257,6 +257,8 @@ public sealed class VirtualMachineTests : IDisposable
 
     private sealed class Observer : IMachineObserver
     {
+        public void DeviceTrouble(string sentence) => Assert.Fail(sentence);
+
         private int _restarts;
 
         internal int Restarts => Volatile.Read(ref _restarts);

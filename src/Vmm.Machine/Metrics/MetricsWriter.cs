@@ -10,6 +10,7 @@ internal sealed class MetricsWriter : IDisposable
 {
     private readonly FileStream _file;
     private readonly string _path;
+    private readonly Action<string> _failedBecause;
     private readonly MetricsLine _line = new();
     private readonly Timer _timer;
 
@@ -19,26 +20,26 @@ internal sealed class MetricsWriter : IDisposable
     private IReadOnlyList<VirtioDevice> _devices = [];
     private bool _failed;
 
-    private MetricsWriter(FileStream file, string path, TimeSpan interval)
+    private MetricsWriter(FileStream file, string path, TimeSpan interval, Action<string> failed)
     {
         _file = file;
         _path = path;
+        _failedBecause = failed;
         _timer = new Timer(_ => Write(), null, interval, interval);
     }
 
-    /// <summary>Told once when the file takes no more; metrics end, the machine goes on.</summary>
-    internal Action<string>? Failed { get; set; }
-
     /// <summary>Opens the file; null when no metrics are asked for.</summary>
+    /// <param name="config">Which file, and how often.</param>
+    /// <param name="failed">Told once when the file takes no more; metrics end, the machine goes on.</param>
     /// <exception cref="VmmException">It cannot be opened.</exception>
-    internal static MetricsWriter? Open(MetricsConfig config)
+    internal static MetricsWriter? Open(MetricsConfig config, Action<string> failed)
     {
         if (config.File is not { } path)
             return null;
         try
         {
             var file = new FileStream(path, FileMode.Append, FileAccess.Write, FileShare.ReadWrite, bufferSize: 0);
-            return new MetricsWriter(file, path, TimeSpan.FromSeconds(config.Interval));
+            return new MetricsWriter(file, path, TimeSpan.FromSeconds(config.Interval), failed);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
         {
@@ -84,7 +85,7 @@ internal sealed class MetricsWriter : IDisposable
             catch (IOException e)
             {
                 _failed = true;
-                Failed?.Invoke($"No metrics are written to {OptionGrammar.Show(_path)} any more: {e.Message}");
+                _failedBecause($"No metrics are written to {OptionGrammar.Show(_path)} any more: {e.Message}");
             }
         }
     }

@@ -112,7 +112,9 @@ public sealed class PackedDriverQueue : DriverQueue
         int wanted = (int)(suppression & 0x7FFF);
         if ((suppression & Used) != 0 != _wrap)
             wanted -= Size;
-        return (ushort)(_next - wanted - 1) < (ushort)added;
+        int distance = _next - wanted - 1;
+        // The same place comes again every other lap, which counts when more than one lap was added at once.
+        return (distance < 0 ? distance + (2 * Size) : distance) < added;
     }
 
     /// <inheritdoc/>

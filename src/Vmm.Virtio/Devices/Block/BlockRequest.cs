@@ -60,7 +60,9 @@ internal unsafe struct BlockRequest
     /// <summary>Begins with the data of the readable or writable part: what is left of it without a head or a tail.</summary>
     public void SetData(GuestSegment* segments, int count, ulong skip, ulong length)
     {
-        (Segments, SegmentCount, Remaining) = (segments, count, length);
+        Segments = segments;
+        SegmentCount = count;
+        Remaining = length;
         Cut(skip);
         // The tail: a status byte, alone in its segment or not.
         ulong beyond = length;

@@ -4,6 +4,7 @@ using System.Net.Sockets;
 using System.Numerics;
 using System.Text;
 using Vmm.Core;
+using Vmm.Virtio.RateLimiting;
 
 namespace Vmm.Virtio.Devices.Net;
 
@@ -57,6 +58,12 @@ public sealed record NetConfig
     /// <summary><c>offload_ufo</c>: UDP segmentation (USO; the old UFO, which fragments, is not offered), both ways.</summary>
     public bool OffloadUfo { get; init; } = true;
 
+    /// <summary>
+    /// <c>bw_size</c>, <c>bw_one_time_burst</c>, <c>bw_refill_time</c>, <c>ops_size</c>, <c>ops_one_time_burst</c>,
+    /// <c>ops_refill_time</c>: the rate limit, of each direction by itself; operations are frames.
+    /// </summary>
+    public RateLimiterConfig RateLimit { get; init; }
+
     /// <summary>Pairs of a receive and a transmit queue.</summary>
     public int Pairs => NumQueues / 2;
 
@@ -80,6 +87,7 @@ public sealed record NetConfig
             throw Wrong($"host_mac={host} is not possible: that is not the address of one station; give one whose first byte is even.");
         if (Mtu < 68)
             throw Wrong($"mtu={Mtu} is not possible: IPv4 needs at least 68 bytes (and IPv6 1280).");
+        RateLimit.Validate();
         if (Fds.Count == 0)
             return;
         if (Tap != null || Ip != null || HostMac != null)

@@ -2,6 +2,7 @@ using System.Runtime.InteropServices;
 using Vmm.Core;
 using Vmm.Core.Events;
 using Vmm.Virtio.Queues;
+using Vmm.Virtio.RateLimiting;
 
 namespace Vmm.Virtio.Devices.Net;
 
@@ -38,12 +39,14 @@ public sealed class NetDevice : InProcessDevice, INetControlled
         _mac = config.Mac ?? backend.DefaultMac;
         _settings = new NetSettings(_mac) { LinkUp = backend.Carrier };
         _control = new NetControl(_settings, this, config.Pairs);
+        RateLimiter? receiveLimit = RateLimiter.Create(config.RateLimit);
+        RateLimiter? transmitLimit = RateLimiter.Create(config.RateLimit);
         _pairs = new Pair[config.Pairs];
         _counters = new NetCounters[config.Pairs];
         for (int i = 0; i < _pairs.Length; i++)
         {
             _counters[i] = new NetCounters();
-            _pairs[i] = new Pair(this, i, backend.Ports[i], _counters[i]);
+            _pairs[i] = new Pair(this, i, receiveLimit, transmitLimit);
         }
     }
 
@@ -167,6 +170,15 @@ public sealed class NetDevice : InProcessDevice, INetControlled
         ArgumentNullException.ThrowIfNull(sink);
         base.ReportCounters(sink);
         NetCounters.Report(_counters, sink);
+        long receiveWaits = 0;
+        long transmitWaits = 0;
+        foreach (Pair pair in _pairs)
+        {
+            receiveWaits += pair.ReceiveThrottle?.Waits ?? 0;
+            transmitWaits += pair.TransmitThrottle?.Waits ?? 0;
+        }
+        sink.Add("rx_throttled", receiveWaits);
+        sink.Add("tx_throttled", transmitWaits);
         sink.Add("control_commands", _control.Commands);
         sink.Add("control_errors", _control.Errors);
     }
@@ -228,6 +240,20 @@ public sealed class NetDevice : InProcessDevice, INetControlled
         if (role == Role.Receive)
             pair!.Receiver.Stop(queue);
         pair?.Unwatch(LoopOf(queue.Index));
+    }
+
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            foreach (Pair pair in _pairs)
+            {
+                pair.ReceiveThrottle?.Dispose();
+                pair.TransmitThrottle?.Dispose();
+            }
+        }
+        base.Dispose(disposing);
     }
 
     private static ushort[] Sizes(NetConfig config)
@@ -312,14 +338,22 @@ public sealed class NetDevice : InProcessDevice, INetControlled
         private readonly int _receive;
         private int _running;
 
-        public Pair(NetDevice device, int index, INetPort port, NetCounters counters)
+        public Pair(NetDevice device, int index, RateLimiter? receiveLimit, RateLimiter? transmitLimit)
         {
             _device = device;
-            _port = port;
+            _port = device._backend.Ports[index];
             _receive = 2 * index;
-            Receiver = new NetReceiver(port, device._settings, counters, index, device._backend.Mtu);
-            Transmitter = new NetTransmitter(port, device._settings, counters, index);
+            NetSettings settings = device._settings;
+            NetCounters counters = device._counters[index];
+            ReceiveThrottle = Throttle(receiveLimit, _receive);
+            TransmitThrottle = Throttle(transmitLimit, _receive + 1);
+            Receiver = new NetReceiver(_port, settings, counters, index, device._backend.Mtu, ReceiveThrottle);
+            Transmitter = new NetTransmitter(_port, settings, counters, index, transmitLimit, TransmitThrottle);
         }
+
+        public QueueThrottle? ReceiveThrottle { get; }
+
+        public QueueThrottle? TransmitThrottle { get; }
 
         public NetReceiver Receiver { get; }
 
@@ -328,8 +362,10 @@ public sealed class NetDevice : InProcessDevice, INetControlled
         /// <summary>The port has frames, or room.</summary>
         public bool Handle()
         {
-            bool more = Transmitter.IsBlocked && _device.ServeQueueNow(_receive + 1);
-            return _device.ServeQueueNow(_receive) || more;
+            // Not blocked any more, the rest of what it has to send is a matter of its own queue's turns.
+            if (Transmitter.IsBlocked && _device.ServeQueueNow(_receive + 1))
+                _device.ScheduleQueue(_receive + 1);
+            return _device.ServeQueueNow(_receive);
         }
 
         /// <summary>One more of its queues runs.</summary>
@@ -346,6 +382,9 @@ public sealed class NetDevice : InProcessDevice, INetControlled
                 host.NeedsReset(e.Message);
             }
         }
+
+        private QueueThrottle? Throttle(RateLimiter? limiter, int queue) =>
+            limiter == null ? null : new QueueThrottle(limiter, _device.LoopOf(queue), _device.ScheduleQueue, queue);
 
         /// <summary>One of its queues stops.</summary>
         public void Unwatch(EventLoop loop)

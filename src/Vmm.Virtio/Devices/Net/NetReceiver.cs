@@ -1,4 +1,5 @@
 using Vmm.Virtio.Queues;
+using Vmm.Virtio.RateLimiting;
 using static Vmm.Core.Interop.LibC;
 
 namespace Vmm.Virtio.Devices.Net;
@@ -12,7 +13,8 @@ namespace Vmm.Virtio.Devices.Net;
 /// <param name="counters">The pair's counters.</param>
 /// <param name="pair">Which pair of queues.</param>
 /// <param name="mtu">The largest IP packet without segmentation offload, in bytes.</param>
-internal sealed class NetReceiver(INetPort port, NetSettings settings, NetCounters counters, int pair, ushort mtu)
+/// <param name="throttle">Null for no limit.</param>
+internal sealed class NetReceiver(INetPort port, NetSettings settings, NetCounters counters, int pair, ushort mtu, QueueThrottle? throttle)
 {
     private const int FramesPerTurn = 64;
     private const long BytesPerTurn = 512 * 1024;
@@ -22,8 +24,10 @@ internal sealed class NetReceiver(INetPort port, NetSettings settings, NetCounte
     private bool _mergeable;
     private bool _failed;
 
-    // A frame that was longer than the buffers that there were; the rest of it is in their overflow.
+    // A frame that was read and not given to the driver yet: it is over the rate limit, or was longer than the buffers that there were,
+    // and then the rest of it is in their overflow.
     private ulong _pending;
+    private bool _pendingIsLetThrough;
     private int _pendingSegments;
     private int _pendingRest;
 
@@ -75,6 +79,8 @@ internal sealed class NetReceiver(INetPort port, NetSettings settings, NetCounte
                 return false;
             if (_pending != 0)
             {
+                if (!_pendingIsLetThrough && !(_pendingIsLetThrough = IsLetThrough(_pending)))
+                    return false;
                 if (_buffers.Length < _pending && (full || _buffers.Count >= queue.Size))
                 {
                     // The driver cannot give as much as that at once.
@@ -132,15 +138,19 @@ internal sealed class NetReceiver(INetPort port, NetSettings settings, NetCounte
             counters.CountReceiveDrop();
             return;
         }
-        if (fits)
+        bool isLetThrough = IsLetThrough(length);
+        if (fits && isLetThrough)
         {
             GiveBack(queue, length, offloads);
             return;
         }
         _pending = length;
+        _pendingIsLetThrough = isLetThrough;
         _pendingSegments = _buffers.SegmentCount;
-        _pendingRest = (int)(length - _buffers.Length);
+        _pendingRest = fits ? 0 : (int)(length - _buffers.Length);
     }
+
+    private bool IsLetThrough(ulong length) => throttle == null || throttle.TryTake(length - NetHeader.Length);
 
     private void GiveBack(VirtQueue queue, ulong length, ulong offloads)
     {

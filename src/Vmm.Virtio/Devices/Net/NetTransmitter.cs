@@ -1,4 +1,5 @@
 using Vmm.Virtio.Queues;
+using Vmm.Virtio.RateLimiting;
 using static Vmm.Core.Interop.LibC;
 
 namespace Vmm.Virtio.Devices.Net;
@@ -7,7 +8,14 @@ namespace Vmm.Virtio.Devices.Net;
 /// Sends what a transmit queue holds (VIRTIO 1.3 §5.1.6.2): the driver's segments go to the back-end as they are, header and all, and it
 /// is the back-end that checks the header. Belongs to the queue's thread.
 /// </summary>
-internal sealed class NetTransmitter(INetPort port, NetSettings settings, NetCounters counters, int pair)
+/// <param name="port">Where frames go to.</param>
+/// <param name="settings">The card's settings.</param>
+/// <param name="counters">The pair's counters.</param>
+/// <param name="pair">Which pair of queues.</param>
+/// <param name="limiter">Null for no limit.</param>
+/// <param name="throttle">The limiter as this queue sees it.</param>
+internal sealed class NetTransmitter(
+    INetPort port, NetSettings settings, NetCounters counters, int pair, RateLimiter? limiter, QueueThrottle? throttle)
 {
     /// <summary>One turn's bounds: enough to make a batch of it, and short enough for the loop's other handlers.</summary>
     private const int FramesPerTurn = 64;
@@ -17,7 +25,7 @@ internal sealed class NetTransmitter(INetPort port, NetSettings settings, NetCou
     public bool IsBlocked { get; private set; }
 
     /// <summary>Whether frames of the driver are sent at all now.</summary>
-    public bool IsServing => !IsBlocked && pair < settings.EnabledPairs;
+    public bool IsServing => !IsBlocked && throttle is not { IsThrottled: true } && pair < settings.EnabledPairs;
 
     /// <summary>Forgets that it was blocked.</summary>
     public void Start() => IsBlocked = false;
@@ -37,7 +45,6 @@ internal sealed class NetTransmitter(INetPort port, NetSettings settings, NetCou
             if (!TrySend(chain))
             {
                 queue.Untake(chain);
-                IsBlocked = true;
                 break;
             }
             bytes += (long)chain.ReadableLength;
@@ -66,6 +73,8 @@ internal sealed class NetTransmitter(INetPort port, NetSettings settings, NetCou
             counters.CountSendDrop();
             return true;
         }
+        if (throttle != null && !throttle.TryTake(length - NetHeader.Length))
+            return false;
         nint sent;
         do
         {
@@ -73,7 +82,11 @@ internal sealed class NetTransmitter(INetPort port, NetSettings settings, NetCou
         }
         while (sent == -EINTR);
         if (sent == -EAGAIN)
+        {
+            limiter?.GiveBack(length - NetHeader.Length);
+            IsBlocked = true;
             return false;
+        }
         if (sent < 0)
             counters.CountSendDrop();
         else

@@ -106,8 +106,10 @@ internal sealed unsafe class ReceiveBuffers
     {
         while (_chainEnd > _chain)
         {
-            queue.Untake(_chains[--_chainEnd].Chain);
-            _chains[_chainEnd] = default;
+            // A broken queue takes nothing back; it begins anew after a reset.
+            if (!queue.IsBroken)
+                queue.Untake(_chains[_chainEnd - 1].Chain);
+            _chains[--_chainEnd] = default;
         }
         _chain = _chainEnd = 0;
         _segment = _segmentEnd = 0;

@@ -1,0 +1,65 @@
+using Vmm.Core;
+using Vmm.Machine.Configuration;
+using Vmm.Machine.Console;
+
+namespace Vmm.Machine;
+
+/// <summary>
+/// What of a machine outlives its guest's reboots: the other ends of its consoles, the images and interfaces of its virtio devices, and the
+/// threads that serve them.
+/// </summary>
+internal sealed class MachineOutside : IDisposable
+{
+    private readonly Stack<IDisposable> _opened = new();
+
+    /// <summary>Opens all of it.</summary>
+    /// <exception cref="VmmException">Something cannot be opened.</exception>
+    internal MachineOutside(VmConfig config, ConsoleEvents events, Action<string> report)
+    {
+        Report = report;
+        try
+        {
+            Serial = Open(GuestConsole.Open(config.Serial, events, input: true));
+            Debug = Open(GuestConsole.Open(config.DebugConsole, events, input: false));
+            Console = Open(GuestConsole.Open(config.Console, events, input: true));
+            Virtio = Open(new VirtioRegistry(config, Console));
+            // A machine without such devices does without such threads.
+            Threads = Open(new IoThreads(Virtio.Plans.Count == 0 ? config.IoThreads with { Count = 0 } : config.IoThreads));
+        }
+        catch
+        {
+            Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>The other end of COM1.</summary>
+    internal GuestConsole Serial { get; }
+
+    /// <summary>The other end of port 0xE9.</summary>
+    internal GuestConsole Debug { get; }
+
+    /// <summary>The other end of the virtio console.</summary>
+    internal GuestConsole Console { get; }
+
+    /// <summary>The virtio devices.</summary>
+    internal VirtioRegistry Virtio { get; }
+
+    /// <summary>Who serves their queues.</summary>
+    internal IoThreads Threads { get; }
+
+    /// <summary>Takes sentences about what goes wrong at a device, as often as a guest provokes them.</summary>
+    internal Action<string> Report { get; }
+
+    public void Dispose()
+    {
+        while (_opened.TryPop(out IDisposable? opened))
+            opened.Dispose();
+    }
+
+    private T Open<T>(T opened) where T : IDisposable
+    {
+        _opened.Push(opened);
+        return opened;
+    }
+}
