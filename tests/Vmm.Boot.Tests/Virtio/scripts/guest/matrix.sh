@@ -72,6 +72,8 @@ transfer_check transfer_plain
 throughput plain
 nstat -az TcpInCsumErrors UdpInCsumErrors > /tmp/errors
 check checksums sh -c '! awk "/Csum/ && \$2 != 0 { bad = 1 } END { exit !bad }" /tmp/errors'
+ask 'nstat -az TcpInCsumErrors | awk "/Csum/ { print \$2 }"'
+check checksums_at_the_host test "$answer" = 0
 
 # --- drivers that leave and come back
 virtio_of() { basename "$(readlink -f "$1/device")"; }
