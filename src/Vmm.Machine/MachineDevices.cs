@@ -28,6 +28,8 @@ internal sealed class MachineDevices : IDisposable
     private readonly AcpiPm _power;
     private readonly CmosRtc _rtc;
     private readonly I8042Controller _keyboard;
+    private readonly PciBus _pci = new();
+    private readonly KvmInterruptRouter _router;
     private readonly VirtioSlots _slots;
 
     /// <summary>Makes them.</summary>
@@ -45,7 +47,8 @@ internal sealed class MachineDevices : IDisposable
         AddPvpanic(events);
         AddDebugging(outside.Debug, bootTimer);
         AddPci(events);
-        _slots = new VirtioSlots(parts, outside.Report);
+        _router = new KvmInterruptRouter(parts.Vm);
+        _slots = new VirtioSlots(parts, _pci, _router, outside.Report);
         try
         {
             AddVirtio(outside);
@@ -85,7 +88,7 @@ internal sealed class MachineDevices : IDisposable
         // The timer is there, but not told of: Linux would spend milliseconds of its boot on checking it, which has kvm-clock.
         PmTimerPort = null,
         Ecam = EcamOfBus0,
-        Devices = [.. _acpi, .. _slots.Acpi],
+        Devices = [.. _acpi, DescribePci(), .. _slots.Acpi],
     };
 
     public void Dispose()
@@ -163,11 +166,21 @@ internal sealed class MachineDevices : IDisposable
 
     private void AddPci(IGuestEventSink events)
     {
-        var bus = new PciBus();
-        bus.Add(0, 0, new PciHostBridge(), "the host bridge");
-        _parts.Ports.Add(PciRegisters.ConfigAddressPort, 8, new PciConfigPorts(bus, new ResetRegister(events)), "PCI configuration");
-        _parts.Mmio.Add(EcamOfBus0.Start, EcamOfBus0.Length, new PciEcam(bus), "PCI Express configuration");
-        _acpi.Add(new PciHostBridgeAcpi { Window64 = _parts.Layout.Pci64, LastBus = 0 });
+        _pci.Add(0, 0, new PciHostBridge(), "the host bridge");
+        _parts.Ports.Add(PciRegisters.ConfigAddressPort, 8, new PciConfigPorts(_pci, new ResetRegister(events)), "PCI configuration");
+        _parts.Mmio.Add(EcamOfBus0.Start, EcamOfBus0.Length, new PciEcam(_pci), "PCI Express configuration");
         _acpi.Add(new MotherboardAcpi { Ecam = EcamOfBus0 });
+    }
+
+    private PciHostBridgeAcpi DescribePci()
+    {
+        int[] devices = [.. _pci.Functions.Select(function => function.Device).Where(device => device != 0).Distinct()];
+        return new PciHostBridgeAcpi
+        {
+            Window32 = _slots.Window32,
+            Window64 = _slots.Window64,
+            LastBus = 0,
+            Interrupts = PciInterruptRoute.Swizzle(devices, VirtioSlots.FirstPciGsi),
+        };
     }
 }

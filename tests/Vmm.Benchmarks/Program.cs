@@ -4,6 +4,8 @@ switch (args)
 {
     case ["mmio", .. var rest]:
         return Mmio.Run(Rounds(rest, 15));
+    case ["block", .. var rest]:
+        return Block.Run(Rounds(rest, 7));
 #if NET10_0_OR_GREATER
     case ["dispatch", ..]:
         return Dispatch.Run();
@@ -19,7 +21,7 @@ switch (args)
     case ["memory", var vmm, ..]:
         return ResidentMemory.Run(vmm);
     default:
-        Console.Error.WriteLine("usage: Vmm.Benchmarks mmio [ROUNDS] | dispatch | startup VMM | memory VMM | boot VMM [ROUNDS] | unpack VMM [ROUNDS [GUEST...]] | virtio VMM [ROUNDS [--time]]    (see README.md)");
+        Console.Error.WriteLine("usage: Vmm.Benchmarks mmio [ROUNDS] | block [ROUNDS] | dispatch | startup VMM | memory VMM | boot VMM [ROUNDS] | unpack VMM [ROUNDS [GUEST...]] | virtio VMM [ROUNDS [--time]]    (see README.md)");
         return 2;
 }
 

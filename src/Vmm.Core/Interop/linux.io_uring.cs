@@ -107,6 +107,7 @@ internal static partial class LibC
     internal const uint IORING_ENTER_GETEVENTS = 1;
 
     internal const uint IORING_REGISTER_FILES = 2;
+    internal const uint IORING_UNREGISTER_FILES = 3;
     internal const uint IORING_REGISTER_EVENTFD = 4;
     internal const uint IORING_REGISTER_PROBE = 8;
     internal const ushort IO_URING_OP_SUPPORTED = 1;

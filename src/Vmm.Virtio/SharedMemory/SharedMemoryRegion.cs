@@ -22,6 +22,9 @@ public abstract class SharedMemoryRegion
     /// <summary>Bytes.</summary>
     public ulong Length { get; }
 
+    /// <summary>Where a transport that may choose puts it, as the machine's layout keeps room there; null for anywhere.</summary>
+    public virtual ulong? PreferredAddress => null;
+
     /// <summary>
     /// The guest sees it at an address from now on, and no more where it was before. Called with the transport's lock held; repeating an
     /// address costs nothing.

@@ -409,7 +409,9 @@ internal sealed class TransportCore : IVirtioHost, IDisposable
     private void Broken(string doing, Exception e) =>
         NeedsReset($"this program failed to {doing}: {e.GetType().Name}: {e.Message}");
 
-    private void Check(VirtioTransportState state)
+    /// <summary>Refuses a state that does not fit the device.</summary>
+    /// <exception cref="VmmException">It does not.</exception>
+    internal void Check(VirtioTransportState state)
     {
         Vmm.Devices.SavedState.RequireVersion(Device.Id, state.Version, VirtioTransportState.CurrentVersion);
         string? problem =

@@ -106,10 +106,11 @@ internal sealed unsafe class BlockQueue : IEventHandler
         NativeMemory.Free(_own);
     }
 
-    /// <summary>Lets operations begin and end until there is nothing to be done at once; true when that took too long.</summary>
+    /// <summary>Lets operations begin and end until there is nothing to be done at once; true when it is to be called again soon.</summary>
     private bool Advance()
     {
         bool more = false;
+        bool began = _added && _engine.Descriptor >= 0;
         for (int round = 0; _added; round++)
         {
             if (round == RoundsPerTurn)
@@ -125,7 +126,9 @@ internal sealed unsafe class BlockQueue : IEventHandler
                 break;
         }
         _queue.Flush();
-        return more;
+        // An operation that ends on another processor just as the engine turns its event on again may be missed by both; a turn later it
+        // is seen.
+        return more || (began && _inFlight > 0);
     }
 
     /// <summary>Takes what has ended, each request once: what an ended one adds may itself have ended by then.</summary>

@@ -33,6 +33,9 @@ internal sealed class PmemRegion : SharedMemoryRegion
     internal bool IsMapped => Volatile.Read(ref _slot) >= 0;
 
     /// <inheritdoc/>
+    public override ulong? PreferredAddress => _home;
+
+    /// <inheritdoc/>
     public override void Place(ulong? guestAddress)
     {
         lock (_lock)

@@ -227,6 +227,29 @@ public sealed class BlockLoadTests
         Assert.True(guest.Counter("throttled") >= 1);
     }
 
+    [SkippableTheory]
+    [InlineData(BlockEngineKind.Sync)]
+    [InlineData(BlockEngineKind.IoUring)]
+    public void A_limit_on_file_sizes_is_an_io_error_and_not_the_end_of_the_process(BlockEngineKind engine)
+    {
+        TemporaryImage.NeedsEngine(engine);
+        using TemporaryImage image = TemporaryImage.Make(256 << 20);
+        using var guest = new BlockGuest(BlockGuest.Config(image.Path, engine));
+        string pid = Environment.ProcessId.ToString();
+        Skip.If(TemporaryImage.Run("prlimit", "--pid", pid, "--fsize=134217728:") == null, "prlimit does not work here");
+        try
+        {
+            Assert.Equal(BlockStatus.IoError, guest.Write((200 << 20) / 512, new byte[4096]));
+            Assert.Contains("File too large", Assert.Single(guest.Reports), StringComparison.Ordinal);
+            Assert.Equal(BlockStatus.Ok, guest.Write((100 << 20) / 512, new byte[4096]));
+        }
+        finally
+        {
+            Assert.NotNull(TemporaryImage.Run("prlimit", "--pid", pid, "--fsize=unlimited:"));
+        }
+        Assert.Equal(BlockStatus.Ok, guest.Write((200 << 20) / 512, new byte[4096]));
+    }
+
     [Fact]
     public void A_throttled_queue_stops_with_its_requests_still_in_it()
     {

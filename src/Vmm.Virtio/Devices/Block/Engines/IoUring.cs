@@ -167,7 +167,8 @@ internal sealed unsafe class IoUring : IDisposable
             }
         }
         Volatile.Write(ref *_completionFlags, 0);
-        // What ends from here on signals; the caller looks at the ring once more now.
+        // What ends from here on signals; the caller looks at the ring once more now, and once a little later: another processor may
+        // have read the flag before this and show its entry after it.
         Interlocked.MemoryBarrier();
         return all;
     }
@@ -197,9 +198,12 @@ internal sealed unsafe class IoUring : IDisposable
         }
     }
 
-    /// <summary>Nothing is in flight.</summary>
+    /// <summary>Nothing is in flight. On the thread that made it.</summary>
     public void Dispose()
     {
+        // The kernel takes a closed ring apart later; until then it would hold the files, and with them the image's lock.
+        if (_ended != null)
+            _ = Register(_file.Number, IORING_UNREGISTER_FILES, null, 0);
         _rings.Dispose();
         _entries.Dispose();
         _file.Dispose();
