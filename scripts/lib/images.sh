@@ -104,3 +104,27 @@ pack() {
     find "$1" -exec touch -h -d @0 {} +
     (cd "$1" && find . -mindepth 1 | LC_ALL=C sort | cpio -o -H newc -R 0:0 --reproducible --quiet) | gzip -n -9 > "$2"
 }
+
+# debian_tree SUITE KERNEL DIRECTORY PACKAGE...: a minimal root of that release with these packages and the kernel's modules.
+# Without a kernel package: what boots it comes from outside.
+debian_tree() {
+    tree_suite=$1
+    tree_kernel=$2
+    tree=$3
+    shift 3
+    debian_sources "$tree_suite" | mmdebstrap --quiet --variant=minbase --format=directory \
+        --include="$(echo "$@" | tr ' ' ',')" "$tree_suite" "$tree" - >&2
+    mkdir -p "$tree/usr/lib/modules"
+    [ -e "$tree/lib/modules" ] || ln -s ../usr/lib/modules "$tree/lib/modules"
+    cp -a "$tree_kernel"/modules/lib/modules/* "$tree/usr/lib/modules/"
+    rm -rf "$tree"/var/cache/apt/* "$tree"/var/lib/apt/lists/* "$tree"/usr/share/doc "$tree"/usr/share/man "$tree"/usr/share/locale
+}
+
+# ext4_image DIRECTORY FILE SIZE [OPTION...]: a sparse file with an ext4 of that tree; nothing is left for the kernel to do later.
+ext4_image() {
+    ext4_tree=$1
+    ext4_file=$2
+    truncate -s "$3" "$ext4_file"
+    shift 3
+    PATH=$PATH:/sbin:/usr/sbin mke2fs -q -t ext4 -E lazy_itable_init=0,lazy_journal_init=0 "$@" -d "$ext4_tree" "$ext4_file"
+}

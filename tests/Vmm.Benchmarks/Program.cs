@@ -15,6 +15,8 @@ switch (args)
         return await Boot.RunAsync(vmm, Rounds(rest, 5));
     case ["unpack", var vmm, .. var rest]:
         return await Boot.RunUnpackAsync(vmm, Rounds(rest, 2), rest.Length > 1 ? rest[1..] : ["debian-12", "debian-13"]);
+    case ["virtio", var vmm, .. var rest]:
+        return await Virtio.RunAsync(vmm, Rounds(rest, 5), countInstructions: !rest.Contains("--time"));
 #endif
     case ["startup", var vmm, ..]:
         return Startup.Run(vmm);
@@ -23,7 +25,7 @@ switch (args)
     case ["memory", var vmm, ..]:
         return ResidentMemory.Run(vmm);
     default:
-        Console.Error.WriteLine("usage: Vmm.Benchmarks mmio [ROUNDS] | queue | block [ROUNDS] | net [ROUNDS] | dispatch | startup VMM | memory VMM | boot VMM [ROUNDS] | unpack VMM [ROUNDS [GUEST...]]    (see README.md)");
+        Console.Error.WriteLine("usage: Vmm.Benchmarks mmio [ROUNDS] | queue | block [ROUNDS] | net [ROUNDS] | dispatch | startup VMM | memory VMM | boot VMM [ROUNDS] | unpack VMM [ROUNDS [GUEST...]] | virtio VMM [ROUNDS [--time]]    (see README.md)");
         return 2;
 }
 

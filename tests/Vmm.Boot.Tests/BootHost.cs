@@ -12,8 +12,26 @@ namespace Vmm.Boot.Tests;
 /// </summary>
 public sealed class BootHost : IAsyncLifetime
 {
+    private readonly SandboxOptions _options;
+    private readonly string[] _names;
+
     /// <summary>The guest images that the tests boot.</summary>
     public static readonly string[] Images = ["debian-12", "debian-13"];
+
+    /// <summary>For the tests of a machine without virtio devices.</summary>
+    // One processor: KVM patches the sandbox's kernel whenever a machine comes or goes, and QEMU's emulation of two processors on two
+    // threads now and then executes what was just replaced ("Oops: int3"), which ends the sandbox.
+    public BootHost()
+        : this(new SandboxOptions { Cpus = 1 }, Images)
+    {
+    }
+
+    /// <summary>With another sandbox and other images.</summary>
+    internal BootHost(SandboxOptions options, string[] images)
+    {
+        _options = options;
+        _names = images;
+    }
 
     private readonly Dictionary<string, string> _images = [];
     private SandboxMachine? _sandbox;
@@ -22,6 +40,15 @@ public sealed class BootHost : IAsyncLifetime
 
     /// <summary>Whether guests run in the sandbox.</summary>
     public bool InSandbox => _sandbox != null;
+
+    /// <summary>Whether guests boot at all.</summary>
+    internal bool CanBoot => _cannot == null;
+
+    /// <summary>The vmm binary, where the guests run.</summary>
+    internal string Binary => _binary;
+
+    /// <summary>Files of the host that are disks of the sandbox; asked for only where there is one.</summary>
+    internal Func<Task<IReadOnlyList<SandboxDrive>>>? Drives { get; set; }
 
     /// <summary>A directory for the tests' own files, on the machine where the guests run.</summary>
     public string Scratch { get; private set; } = "";
@@ -43,7 +70,7 @@ public sealed class BootHost : IAsyncLifetime
             _cannot = $"there is no binary at {binary}; scripts/build makes it";
             return;
         }
-        foreach (string image in Images)
+        foreach (string image in _names)
             _images[image] = await SandboxImage.BuildGuestAsync(image);
         if (RunsKernelsHere())
         {
@@ -56,19 +83,36 @@ public sealed class BootHost : IAsyncLifetime
             _cannot = "this host's KVM does not run stock kernels, and qemu-system-x86_64 is not there for the sandbox";
             return;
         }
-        // One processor: KVM patches the sandbox's kernel whenever a machine comes or goes, and QEMU's emulation of two processors on two
-        // threads now and then executes what was just replaced ("Oops: int3"), which ends the sandbox.
-        _sandbox = await SandboxMachine.StartAsync(new SandboxOptions { Cpus = 1 });
+        _sandbox = await SandboxMachine.StartAsync(_options with { Drives = Drives != null ? await Drives() : [] });
         _binary = "/vmm/vmm";
         Scratch = "/vmm/scratch";
         await Shell("mkdir -p /vmm/scratch");
         await _sandbox.CopyInAsync(binary, _binary);
-        foreach (string image in Images)
+        foreach (string image in _names)
         {
+            string here = Path.GetFullPath(new DirectoryInfo(_images[image]).ResolveLinkTarget(true)?.FullName ?? _images[image]);
             string there = $"/vmm/{image}";
-            await _sandbox.CopyInAsync(Path.GetFullPath(new DirectoryInfo(_images[image]).ResolveLinkTarget(true)?.FullName ?? _images[image]), there);
+            if (File.Exists(Path.Combine(here, "root.ext4")))
+            {
+                // That one is a disk of the sandbox (Drives); tests with disks boot the smaller of the kernel's two files.
+                await _sandbox.CopyInAsync(Path.Combine(here, "vmlinuz"), there + "/vmlinuz");
+                await _sandbox.CopyInAsync(Path.Combine(here, "initramfs.cpio.gz"), there + "/initramfs.cpio.gz");
+            }
+            else
+            {
+                await _sandbox.CopyInAsync(here, there);
+            }
             _images[image] = there;
         }
+    }
+
+    /// <summary>Copies a directory to where the guests run.</summary>
+    internal async Task CopyIn(string directory, string there)
+    {
+        if (_sandbox != null)
+            await _sandbox.CopyInAsync(directory, there);
+        else
+            (await RunHere($"cp -r {SandboxMachine.Quote(directory)} {SandboxMachine.Quote(there)}", TimeSpan.FromSeconds(60))).EnsureSuccess();
     }
 
     /// <inheritdoc/>

@@ -30,6 +30,40 @@ public sealed class SandboxLifetimeTests
     }
 
     [Fact]
+    public async Task A_file_is_a_disk_that_may_be_written_to_and_stays_as_it_is()
+    {
+        var file = Path.GetTempFileName();
+        try
+        {
+            await File.WriteAllBytesAsync(file, new byte[1 << 20]);
+            await using var sandbox = await Sandbox.StartAsync(new SandboxOptions
+            {
+                MemoryMiB = 512,
+                Cpus = 1,
+                Drives = [new SandboxDrive(file, "one"), new SandboxDrive(file, "two")],
+            });
+            var result = await sandbox.RunAsync("printf changed | dd of=/dev/drive/one conv=notrunc,fsync 2>/dev/null; head -c 7 /dev/drive/one; head -c 7 /dev/drive/two | tr '\\0' 0; blockdev --getsize64 /dev/drive/one");
+            Assert.Equal("changed00000001048576\n", result.EnsureSuccess().Output);
+            Assert.All(await File.ReadAllBytesAsync(file), b => Assert.Equal(0, b));
+        }
+        finally
+        {
+            File.Delete(file);
+        }
+    }
+
+    [Theory]
+    [InlineData("/etc/hostname", "vmm-root")]
+    [InlineData("/etc/hostname", "a,b")]
+    [InlineData("/etc/hostname", "123456789012345678901")]
+    [InlineData("/no/such/file", "disk")]
+    public async Task A_disk_that_cannot_be_is_refused_by_name(string file, string name)
+    {
+        var e = await Assert.ThrowsAsync<SandboxException>(() => Sandbox.StartAsync(new SandboxOptions { Drives = [new SandboxDrive(file, name)] }));
+        Assert.Contains(name == "disk" ? file : name, e.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task Killing_its_user_leaves_no_process_and_no_file()
     {
         var program = Path.Combine(AppContext.BaseDirectory, "Vmm.Sandbox");

@@ -12,6 +12,7 @@ internal static class CommandLine
 
           --copy-in SOURCE:DESTINATION    copy a file or directory in before (repeatable)
           --copy-out SOURCE:DESTINATION   copy a file or directory out afterwards, whatever the exit code (repeatable)
+          --drive FILE[:NAME]             the file as the disk /dev/drive/NAME, without a copy; writes are not kept (repeatable)
           --env NAME=VALUE                set a variable for the command (repeatable)
           --directory PATH                run the command there
           --debian                        on the Debian root with the real back-ends and tools, not the light one

@@ -147,6 +147,14 @@ internal sealed class QemuProcess : IAsyncDisposable
                 "-device", "virtio-blk-pci,drive=root,serial=vmm-root",
             ]);
         }
+        foreach (var drive in options.Drives)
+        {
+            arguments.AddRange(
+            [
+                "-drive", $"id=drive-{drive.Name},if=none,format=raw,snapshot=on,cache=unsafe,discard=unmap,file={Path.GetFullPath(drive.File).Replace(",", ",,", StringComparison.Ordinal)}",
+                "-device", $"virtio-blk-pci,drive=drive-{drive.Name},serial={drive.Name}",
+            ]);
+        }
         return arguments;
     }
 

@@ -40,6 +40,13 @@ public sealed class Sandbox : IAsyncDisposable
         options ??= new SandboxOptions();
         if (options.MemoryMiB < 256 || options.Cpus < 1 || options.TransferMiB < 1)
             throw new SandboxException($"A sandbox needs at least 256 MiB of memory, 1 CPU and 1 MiB for transfers; {options.MemoryMiB} MiB, {options.Cpus} and {options.TransferMiB} MiB were asked for.");
+        foreach (var drive in options.Drives)
+        {
+            if (!drive.IsValid || options.Drives.Count(d => d.Name == drive.Name) > 1)
+                throw new SandboxException($"'{drive.Name}' is no name for a disk of the sandbox: at most {SandboxDrive.LongestName} letters, digits, dots, dashes and underscores, each name once, and none that begins with vmm-.");
+            if (!File.Exists(drive.File))
+                throw new SandboxException($"'{drive.File}' is to be a disk of the sandbox but does not exist.");
+        }
         var image = options.ImageDirectory ?? await SandboxImage.BuildAsync(options.Flavour, cancellation).ConfigureAwait(false);
         for (var attempt = 1; ; attempt++)
         {

@@ -31,9 +31,27 @@ public sealed record SandboxOptions
     /// <summary>Largest amount in MiB that one copy in or out may hold, as a tar archive. Sparse: unused space costs nothing.</summary>
     public int TransferMiB { get; init; } = 8192;
 
+    /// <summary>Files of the host that the sandbox has as disks, without a copy.</summary>
+    public IReadOnlyList<SandboxDrive> Drives { get; init; } = [];
+
     /// <summary>The image's directory, as tests/sandbox/build prints it; null to have it built, or found in the cache.</summary>
     public string? ImageDirectory { get; init; }
 
     /// <summary>Called with each piece of the sandbox's own console, on a background thread.</summary>
     public Action<string>? OnConsole { get; init; }
+}
+
+/// <summary>A file of the host as a disk of the sandbox. What is written to it there is gone with the sandbox; the file stays as it is.</summary>
+/// <param name="File">A raw image. Several disks may have the same one.</param>
+/// <param name="Name">The disk is <c>/dev/drive/NAME</c> in the sandbox. Letters, digits, dots, dashes and underscores; at most 20.</param>
+public readonly record struct SandboxDrive(string File, string Name)
+{
+    /// <summary>The longest name: a virtio disk's serial number has no more room.</summary>
+    public const int LongestName = 20;
+
+    /// <summary>Its path in the sandbox.</summary>
+    public string Device => "/dev/drive/" + Name;
+
+    internal bool IsValid => Name.Length is > 0 and <= LongestName
+        && !Name.StartsWith("vmm-", StringComparison.Ordinal) && Name.All(c => char.IsAsciiLetterOrDigit(c) || c is '.' or '-' or '_');
 }

@@ -164,6 +164,12 @@ internal sealed class SandboxRun
             case "--copy-out":
                 copiesOut.Add(CommandLine.Pair(option, value, ':'));
                 break;
+            case "--drive":
+                var drive = value.Contains(':', StringComparison.Ordinal)
+                    ? CommandLine.Pair(option, value, ':')
+                    : (value, Path.GetFileNameWithoutExtension(value));
+                options = options with { Drives = [.. options.Drives, new SandboxDrive(drive.Item1, drive.Item2)] };
+                break;
             case "--env":
                 var (name, content) = CommandLine.Pair(option, value, '=');
                 environment[name] = content;

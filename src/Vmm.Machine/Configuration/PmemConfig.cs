@@ -27,8 +27,8 @@ public sealed record PmemConfig(string File, ulong? Size, bool DiscardWrites, Vi
         ArgumentNullException.ThrowIfNull(fields);
         string file = fields.Path("file") ?? throw VmmException.Configuration($"{fields.Origin}: there is no file; write file=PATH.");
         ulong? size = fields.Find("size") is null ? null : fields.Size("size", 0, Unit, MemoryConfig.Most);
-        if (size % Unit != 0)
-            throw OptionFields.Error(fields.Find("size")!, $"'size={ByteSize.Format(size ?? 0)}' is not a multiple of 2M, the unit of persistent memory.");
+        if (size is { } bytes && bytes % Unit != 0)
+            throw OptionFields.Error(fields.Find("size")!, $"'size={ByteSize.Format(bytes)}' is not a multiple of 2M, the unit of persistent memory.");
         return new PmemConfig(file, size, fields.Flag("discard_writes", false), VirtioOptions.From(fields));
     }
 

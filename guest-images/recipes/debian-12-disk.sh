@@ -1,0 +1,3 @@
+# Debian 12 on a disk: its cloud kernel, an initramfs, and root.ext4 with fio, iperf3, ethtool and the like
+suite=bookworm
+. "$here/disk-image.sh"

@@ -1,0 +1,55 @@
+using Xunit.Abstractions;
+
+namespace Vmm.Boot.Tests.Virtio;
+
+/// <summary>
+/// Stock guests on a root of their own, over both buses with both ring layouts: block, net, console and rng, with drivers that come and go.
+/// </summary>
+[Collection(VirtioCollection.Name)]
+public sealed class DeviceMatrixTests(VirtioHost host, ITestOutputHelper log)
+{
+    // Emulation makes a megabyte take its time; VMM_TEST_FIO_SIZE is fio's way of writing a size, for each of the queues.
+    private static readonly string s_size = Environment.GetEnvironmentVariable("VMM_TEST_FIO_SIZE") ?? (VirtioHost.Full ? "64m" : "4m");
+
+    public static TheoryData<string, string, bool, int> Rows()
+    {
+        var rows = new TheoryData<string, string, bool, int>
+        {
+            { "debian-12-disk", "pci", false, 1 },
+            { "debian-13-disk", "pci", true, 4 },
+            { "debian-12-disk", "mmio", true, 4 },
+            { "debian-13-disk", "mmio", false, 1 },
+        };
+        if (VirtioHost.Full)
+        {
+            rows.Add("debian-13-disk", "pci", false, 4);
+            rows.Add("debian-12-disk", "pci", true, 1);
+            rows.Add("debian-13-disk", "mmio", true, 1);
+            rows.Add("debian-12-disk", "mmio", false, 4);
+        }
+        return rows;
+    }
+
+    [SkippableTheory]
+    [MemberData(nameof(Rows))]
+    public async Task A_guest_on_its_disk_finds_every_byte_where_it_belongs(string image, string bus, bool packed, int queues)
+    {
+        host.Require();
+        Skip.If(VirtioHost.Peer && bus == "mmio", "QEMU's microvm cannot boot a distribution's kernel with its initramfs this way");
+        int rounds = VirtioHost.Full ? 100 : 5;
+        int bytes = VirtioHost.Full ? 64 << 20 : 4 << 20;
+        GuestRun run = await host.Run(
+            new GuestMachine(image, bus, packed)
+            {
+                Cpus = queues,
+                IoThreads = queues > 1 ? 2 : 1,
+                Disks = [new GuestDisk(await host.FreshRoot(image)), new GuestDisk(await host.EmptyFile("scratch", 512), queues, "scratch")],
+                Tap = "vmmtest0",
+                Rng = true,
+                Script = $"queues={queues} packed={(packed ? 1 : 0)} size={s_size} rounds={rounds} bytes={bytes} sh /run/vmm/matrix.sh",
+            },
+            VirtioHost.Full ? TimeSpan.FromMinutes(60) : TimeSpan.FromMinutes(6));
+        run.AssertChecks(log);
+        Assert.Equal(0, run.ExitCode);
+    }
+}

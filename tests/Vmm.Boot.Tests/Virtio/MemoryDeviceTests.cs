@@ -1,0 +1,83 @@
+using Xunit.Abstractions;
+
+namespace Vmm.Boot.Tests.Virtio;
+
+/// <summary>Devices that are, give or take memory: pmem, virtio-mem, balloon with and without free page reporting; and the watchdog.</summary>
+[Collection(VirtioCollection.Name)]
+public sealed class MemoryDeviceTests(VirtioHost host, ITestOutputHelper log)
+{
+    private static readonly TimeSpan s_limit = TimeSpan.FromMinutes(6);
+
+    public static TheoryData<string, string, bool> Rows()
+    {
+        var rows = new TheoryData<string, string, bool> { { "debian-13-disk", "pci", false } };
+        if (VirtioHost.Full)
+        {
+            rows.Add("debian-12-disk", "pci", true);
+            rows.Add("debian-12-disk", "mmio", false);
+            rows.Add("debian-13-disk", "mmio", true);
+        }
+        return rows;
+    }
+
+    public static TheoryData<string, string, bool> OomRows()
+    {
+        var rows = new TheoryData<string, string, bool> { { "debian-12-disk", "mmio", true } };
+        if (VirtioHost.Full)
+        {
+            rows.Add("debian-12-disk", "pci", false);
+            rows.Add("debian-13-disk", "pci", true);
+            rows.Add("debian-13-disk", "mmio", false);
+        }
+        return rows;
+    }
+
+    [SkippableTheory]
+    [MemberData(nameof(Rows))]
+    public async Task Memory_comes_and_goes_and_the_watchdog_ends_it(string image, string bus, bool packed)
+    {
+        host.Require();
+        Skip.If(VirtioHost.Peer && (bus == "mmio" || image == "debian-12-disk"), "QEMU has these devices on PCI only");
+        // Debian 12's cloud kernel has no driver for the watchdog.
+        bool watchdog = image == "debian-13-disk";
+        string pmem = await host.EmptyFile("pmem", 128);
+        GuestRun run = await host.Run(
+            new GuestMachine(image, bus, packed)
+            {
+                Megabytes = 512,
+                Hotplug = 256,
+                Disks = [new GuestDisk(await host.FreshRoot(image))],
+                Pmem = pmem,
+                // QEMU's balloon has no size to start with; reports stand in for it.
+                Balloon = 256,
+                FreePageReporting = VirtioHost.Peer,
+                Watchdog = watchdog,
+                Script = $"pmem={pmem} plugged={256 * 1024} fill=300 balloon={(VirtioHost.Peer ? 0 : 256)} oom=0 watchdog={(watchdog ? 1 : 0)} sh /run/vmm/memory.sh",
+            },
+            s_limit);
+        run.AssertChecks(log);
+        Assert.Equal(watchdog && !VirtioHost.Peer ? 3 : 0, run.ExitCode);
+        Assert.DoesNotContain("watchdog did not fire", run.Output, StringComparison.Ordinal);
+    }
+
+    [SkippableTheory]
+    [MemberData(nameof(OomRows))]
+    public async Task A_balloon_gives_back_what_is_needed_and_freed_pages_go_to_the_host(string image, string bus, bool packed)
+    {
+        host.Require();
+        Skip.If(VirtioHost.Peer, "QEMU's balloon has no size to start with");
+        GuestRun run = await host.Run(
+            new GuestMachine(image, bus, packed)
+            {
+                Megabytes = 512,
+                Disks = [new GuestDisk(await host.FreshRoot(image))],
+                Balloon = 256,
+                DeflateOnOom = true,
+                FreePageReporting = true,
+                Script = "pmem= plugged=0 fill=300 balloon=256 oom=1 watchdog=0 sh /run/vmm/memory.sh",
+            },
+            s_limit);
+        run.AssertChecks(log);
+        Assert.Equal(0, run.ExitCode);
+    }
+}
