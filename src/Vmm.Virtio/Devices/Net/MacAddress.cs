@@ -1,7 +1,7 @@
 using System.Buffers.Binary;
 using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
-using System.Security.Cryptography;
+using Vmm.Core.Interop;
 
 namespace Vmm.Virtio.Devices.Net;
 
@@ -32,10 +32,12 @@ public readonly record struct MacAddress(ulong Value)
     }
 
     /// <summary>A random address of one station, marked as locally administered.</summary>
-    public static MacAddress Random()
+    public static unsafe MacAddress Random()
     {
-        Span<byte> bytes = stackalloc byte[Length];
-        RandomNumberGenerator.Fill(bytes);
+        // The kernel's generator, not the framework's: that one needs OpenSSL on the host. So few bytes never fail.
+        byte* buffer = stackalloc byte[Length];
+        _ = LibC.getrandom(buffer, Length, 0);
+        var bytes = new Span<byte>(buffer, Length);
         bytes[0] = (byte)((bytes[0] & 0xFC) | 2);
         return From(bytes);
     }
