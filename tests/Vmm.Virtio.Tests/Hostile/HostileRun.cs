@@ -74,7 +74,7 @@ public sealed class HostileRun : IDisposable
         _sizes = [.. _device.QueueSizes];
         _running = new bool[_sizes.Length];
         _states = new VirtQueueState[_sizes.Length];
-        _rings = new HostileRings(_ram.Memory, _sizes.Length);
+        _rings = new HostileRings(_ram.Memory, _sizes.Length, _target.TakesMemory);
     }
 
     /// <summary>Disposes of the device, and counts what it did.</summary>

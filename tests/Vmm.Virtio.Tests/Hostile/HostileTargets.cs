@@ -1,3 +1,8 @@
+using Vmm.Virtio.Devices.Balloon;
+using Vmm.Virtio.Devices.Block;
+using Vmm.Virtio.Devices.Console;
+using Vmm.Virtio.Devices.Net;
+using Vmm.Virtio.Devices.Rng;
 using Vmm.Virtio.Tests.Driver;
 
 namespace Vmm.Virtio.Tests.Hostile;
@@ -5,7 +10,8 @@ namespace Vmm.Virtio.Tests.Hostile;
 /// <summary>A device for the hostile driver.</summary>
 /// <param name="Name">For the test's name.</param>
 /// <param name="Make">Makes it on the loops of the scene; called some hundred times in a run, each after the last one was disposed of.</param>
-public sealed record HostileTarget(string Name, Func<HostileScene, VirtioDevice> Make);
+/// <param name="TakesMemory">It may take any page out of the guest, rings included, so that its used rings prove nothing.</param>
+public sealed record HostileTarget(string Name, Func<HostileScene, VirtioDevice> Make, bool TakesMemory = false);
 
 /// <summary>The devices that the hostile driver is let loose on: one line each.</summary>
 public static class HostileTargets
@@ -15,8 +21,20 @@ public static class HostileTargets
     [
         new("echo", scene => new EchoDevice(scene.Loops)),
         new("echo 7", scene => new EchoDevice(scene.Loops, queues: 7, queueSize: 32)),
+        new("rng", scene => new RngDevice(new RngConfig(), scene.Loops)),
+        new("console", scene => new ConsoleDevice(new ConsoleConfig(), new MoodySink(), scene.Loops)),
+        new("balloon", scene => new BalloonDevice(new BalloonConfig { DeflateOnOom = true, FreePageReporting = true }, scene.Loops), TakesMemory: true),
+        new("block", scene => Block(scene, BlockEngineKind.Auto)),
+        new("block sync", scene => Block(scene, BlockEngineKind.Sync)),
+        new("net", scene => new NetDevice(new NetConfig { Id = "net0", NumQueues = 4 }, scene.Once("net", () => new MoodyBackend(2)), scene.Loops)),
     ];
 
     /// <summary>Their names, for theories.</summary>
     public static TheoryData<string> Names => [.. All.Select(t => t.Name)];
+
+    private static BlockDevice Block(HostileScene scene, BlockEngineKind engine)
+    {
+        var config = new BlockConfig { Id = "disk0", Path = scene.FileOf("disk0", 1 << 20), NumQueues = 2, Engine = engine };
+        return new BlockDevice(config, scene.Once("disk0", () => DiskImage.Open(config)), scene.Loops);
+    }
 }
