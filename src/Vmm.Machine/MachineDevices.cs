@@ -55,7 +55,7 @@ internal sealed class MachineDevices : IDisposable
         try
         {
             AddVirtio(outside);
-            AddWatchdog(watchdog, events, outside.Report);
+            AddWatchdog(watchdog, events, outside);
         }
         catch
         {
@@ -177,11 +177,12 @@ internal sealed class MachineDevices : IDisposable
         _acpi.Add(new MotherboardAcpi { Ecam = EcamOfBus0 });
     }
 
-    private void AddWatchdog(Configuration.WatchdogConfig config, IGuestEventSink events, Action<string> report)
+    private void AddWatchdog(Configuration.WatchdogConfig config, IGuestEventSink events, MachineOutside outside)
     {
         if (WatchdogResponse.ActionOf(config.Reaction) is not { } action)
             return;
-        _watchdog = new I6300EsbWatchdog(new Devices.Watchdog.WatchdogConfig(action), _parts.Mmio, new WatchdogResponse(_parts, events, report), TimeProvider.System);
+        _watchdog = new I6300EsbWatchdog(new Devices.Watchdog.WatchdogConfig(action, outside.WatchdogExpired), _parts.Mmio, new WatchdogResponse(_parts, events, outside), TimeProvider.System);
+        outside.WatchdogExpired = false;
         _pci.AddAtFreeDevice(_watchdog, "the watchdog");
     }
 

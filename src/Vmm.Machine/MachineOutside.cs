@@ -51,6 +51,9 @@ internal sealed class MachineOutside : IDisposable
     /// <summary>Takes sentences about what goes wrong at a device, as often as a guest provokes them.</summary>
     internal Action<string> Report { get; }
 
+    /// <summary>The watchdog reset the machine, which its next guest is to find.</summary>
+    internal bool WatchdogExpired { get; set; }
+
     public void Dispose()
     {
         while (_opened.TryPop(out IDisposable? opened))
