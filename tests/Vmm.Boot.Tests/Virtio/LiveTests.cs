@@ -17,7 +17,7 @@ public sealed partial class LiveTests(BootHost host, ITestOutputHelper log)
     // Touches most of its memory, so that the host has it; then waits for each change in turn.
     private const string GuestScript =
         """
-        echo online > /sys/devices/system/memory/auto_online_blocks
+        echo online_movable > /sys/devices/system/memory/auto_online_blocks
         head -c 150000000 /dev/urandom > /tmp/f; rm /tmp/f
         ip link set eth0 up
         await() { n=0; until eval "$2"; do n=$((n+1)); [ $n -lt 600 ] || { echo "LIVE $1 never"; return; }; sleep 0.2; done; echo "LIVE $1 ok"; }
