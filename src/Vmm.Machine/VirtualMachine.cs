@@ -129,20 +129,27 @@ public sealed class VirtualMachine : IDisposable
             return _life?.Devices.PressCtrlAltDelete() ?? false;
     }
 
-    /// <summary>Makes every vCPU stand still, and waits until they do.</summary>
+    /// <summary>Makes every vCPU stand still, and waits until they do. The guest's watchdog waits for them.</summary>
     public void Pause()
     {
-        foreach (Vcpu vcpu in Vcpus)
+        if (Life is not { } life)
+            return;
+        // First: a guest that is not let run must not be found to have hung.
+        life.Devices.Pause();
+        foreach (Vcpu vcpu in life.Vcpus)
             vcpu.RequestPause();
-        foreach (Vcpu vcpu in Vcpus)
+        foreach (Vcpu vcpu in life.Vcpus)
             vcpu.WaitPaused();
     }
 
     /// <summary>Lets the vCPUs run again.</summary>
     public void Resume()
     {
-        foreach (Vcpu vcpu in Vcpus)
+        if (Life is not { } life)
+            return;
+        foreach (Vcpu vcpu in life.Vcpus)
             vcpu.Resume();
+        life.Devices.Resume();
     }
 
     /// <inheritdoc/>
@@ -152,12 +159,13 @@ public sealed class VirtualMachine : IDisposable
         _outside.Dispose();
     }
 
-    private IReadOnlyList<Vcpu> Vcpus
+    // It may have been taken apart when its vCPUs and devices are called; they do nothing then.
+    private MachineLife? Life
     {
         get
         {
             lock (_lock)
-                return _life?.Vcpus ?? [];
+                return _life;
         }
     }
 
