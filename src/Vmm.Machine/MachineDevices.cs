@@ -55,7 +55,7 @@ internal sealed class MachineDevices : IDisposable
         try
         {
             AddVirtio(outside);
-            AddWatchdog(watchdog, events, outside.Report);
+            AddWatchdog(watchdog, events, outside);
         }
         catch
         {
@@ -183,11 +183,13 @@ internal sealed class MachineDevices : IDisposable
         _acpi.Add(new MotherboardAcpi { Ecam = EcamOfBus0 });
     }
 
-    private void AddWatchdog(Configuration.WatchdogConfig config, IGuestEventSink events, Action<string> report)
+    private void AddWatchdog(Configuration.WatchdogConfig config, IGuestEventSink events, MachineOutside outside)
     {
         if (WatchdogResponse.ActionOf(config.Reaction) is not { } action)
             return;
-        _watchdog = new I6300EsbWatchdog(new Devices.Watchdog.WatchdogConfig(action), _parts.Mmio, new WatchdogResponse(_parts, events, report), TimeProvider.System);
+        var made = new Devices.Watchdog.WatchdogConfig(action, outside.WatchdogExpired);
+        outside.WatchdogExpired = false;
+        _watchdog = new I6300EsbWatchdog(made, _parts.Mmio, new WatchdogResponse(_parts, events, outside), TimeProvider.System);
         _pci.AddAtFreeDevice(_watchdog, "the watchdog");
     }
 

@@ -55,6 +55,11 @@ internal sealed class MachineOutside : IDisposable
     {
         while (_opened.TryPop(out IDisposable? opened))
             opened.Dispose();
+    /// <summary>
+    /// The watchdog reset the machine, which its device tells the guest of the next life. Set before that life is made, so by one thread at a time.
+    /// </summary>
+    internal bool WatchdogExpired { get; set; }
+
     }
 
     private T Open<T>(T opened) where T : IDisposable

@@ -6,7 +6,7 @@ using Vmm.Machine.Configuration;
 namespace Vmm.Machine;
 
 /// <summary>Does to a machine what its watchdog asks for.</summary>
-internal sealed class WatchdogResponse(MachineParts parts, IGuestEventSink events, Action<string> report) : IWatchdogObserver
+internal sealed class WatchdogResponse(MachineParts parts, IGuestEventSink events, MachineOutside outside) : IWatchdogObserver
 {
     /// <summary>What a device is to ask for; null for no device.</summary>
     internal static WatchdogAction? ActionOf(WatchdogReaction reaction) => reaction switch
@@ -23,19 +23,20 @@ internal sealed class WatchdogResponse(MachineParts parts, IGuestEventSink event
         switch (action)
         {
             case WatchdogAction.Reset:
-                report("The watchdog expired: the machine is reset.");
+                outside.Report("The watchdog expired: the machine is reset.");
+                outside.WatchdogExpired = true;
                 events.Signal(GuestEvent.Reset);
                 break;
             case WatchdogAction.PowerOff:
-                report("The watchdog expired: the machine is powered off.");
+                outside.Report("The watchdog expired: the machine is powered off.");
                 events.Signal(GuestEvent.PowerOff);
                 break;
             case WatchdogAction.Panic:
-                report("The watchdog expired: every vCPU gets a non-maskable interrupt.");
+                outside.Report("The watchdog expired: every vCPU gets a non-maskable interrupt.");
                 InterruptAll();
                 break;
             default:
-                report("The watchdog expired; nothing is done.");
+                outside.Report("The watchdog expired; nothing is done.");
                 break;
         }
     }
