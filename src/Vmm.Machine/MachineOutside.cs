@@ -13,8 +13,12 @@ internal sealed class MachineOutside : IDisposable
     private readonly Stack<IDisposable> _opened = new();
 
     /// <summary>Opens all of it.</summary>
+    /// <param name="config">What to open.</param>
+    /// <param name="events">Told what happens at the consoles.</param>
+    /// <param name="report">Takes sentences about what goes wrong at a device.</param>
+    /// <param name="threadFailed">Told of an exception on a thread that serves devices, which nobody caught: a defect of this program.</param>
     /// <exception cref="VmmException">Something cannot be opened.</exception>
-    internal MachineOutside(VmConfig config, ConsoleEvents events, Action<string> report)
+    internal MachineOutside(VmConfig config, ConsoleEvents events, Action<string> report, Action<Exception> threadFailed)
     {
         Report = report;
         try
@@ -24,7 +28,7 @@ internal sealed class MachineOutside : IDisposable
             Console = Open(GuestConsole.Open(config.Console, events, input: true));
             Virtio = Open(new VirtioRegistry(config, Console));
             // A machine without such devices does without such threads.
-            Threads = Open(new IoThreads(Virtio.Plans.Count == 0 ? config.IoThreads with { Count = 0 } : config.IoThreads));
+            Threads = Open(new IoThreads(Virtio.Plans.Count == 0 ? config.IoThreads with { Count = 0 } : config.IoThreads, threadFailed));
         }
         catch
         {
@@ -51,15 +55,15 @@ internal sealed class MachineOutside : IDisposable
     /// <summary>Takes sentences about what goes wrong at a device, as often as a guest provokes them.</summary>
     internal Action<string> Report { get; }
 
-    public void Dispose()
-    {
-        while (_opened.TryPop(out IDisposable? opened))
-            opened.Dispose();
     /// <summary>
     /// The watchdog reset the machine, which its device tells the guest of the next life. Set before that life is made, so by one thread at a time.
     /// </summary>
     internal bool WatchdogExpired { get; set; }
 
+    public void Dispose()
+    {
+        while (_opened.TryPop(out IDisposable? opened))
+            opened.Dispose();
     }
 
     private T Open<T>(T opened) where T : IDisposable

@@ -36,7 +36,7 @@ public sealed class VirtualMachine : IDisposable
         _config = config;
         Observer = observer;
         _bootTimer = new BootTimer(Stopwatch.GetTimestamp(), ProcessClock.CpuTime(), mark => Observer?.BootMark(mark), TimeProvider.System, ProcessClock.CpuTime);
-        _outside = new MachineOutside(config, new ConsoleEvents(OnCommand, OnConsoleLost), Report);
+        _outside = new MachineOutside(config, new ConsoleEvents(OnCommand, OnConsoleLost), Report, OnThreadFailed);
         try
         {
             _metrics = MetricsWriter.Open(config.Metrics, Report);
@@ -217,6 +217,10 @@ public sealed class VirtualMachine : IDisposable
                 break;
         }
     }
+
+    // As on a vCPU's thread: it ends this machine with a report, not the process with the terminal in raw mode.
+    private void OnThreadFailed(Exception e) =>
+        End(new VmExit(VmExitReason.HostError, $"vmm has a mistake in a device, {e.GetType().Name}: {e.Message}"));
 
     private void OnConsoleLost(VmmException error) => End(new VmExit(VmExitReason.HostError, error.Message));
 }
