@@ -36,6 +36,9 @@ internal sealed class IoThreads : IDisposable
 
     internal IReadOnlyList<EventLoop> Loops => _loops;
 
+    /// <summary>A life begins: the same devices in the same order get the same threads, which may be pinned.</summary>
+    internal void Begin() => _next = 0;
+
     /// <summary>The loops of a device with some queues: the next ones in turn, so that devices share the threads evenly.</summary>
     internal EventLoop[] Take(int queues)
     {

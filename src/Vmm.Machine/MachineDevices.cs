@@ -166,6 +166,7 @@ internal sealed class MachineDevices : IDisposable
     private void AddVirtio(MachineOutside outside)
     {
         var around = new DeviceSurroundings(_parts.Layout, _parts.Ram, _parts.Slots, outside.Threads, outside.Report);
+        outside.Threads.Begin();
         foreach (VirtioPlan plan in outside.Virtio.Plans)
         {
             VirtioDevice device = plan.Make(around);
