@@ -34,6 +34,7 @@ internal static class RunCommand
             Output.Details($"vmm: the serial console is at {location}");
         if (machine.ConsoleLocation is { } consoleLocation)
             Output.Details($"vmm: the virtio console is at {consoleLocation}");
+        using TerminalSize? size = config.Console.Backend == ConsoleBackend.Tty ? new TerminalSize(machine.SetConsoleSize) : null;
         VmExit exit = machine.Run();
         // The console first: what the guest wrote last stands before what is said about its end, on a terminal that is in order again.
         machine.Dispose();

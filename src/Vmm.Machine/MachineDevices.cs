@@ -188,9 +188,8 @@ internal sealed class MachineDevices : IDisposable
     {
         if (WatchdogResponse.ActionOf(config.Reaction) is not { } action)
             return;
-        var made = new Devices.Watchdog.WatchdogConfig(action, outside.WatchdogExpired);
+        _watchdog = new I6300EsbWatchdog(new Devices.Watchdog.WatchdogConfig(action, outside.WatchdogExpired), _parts.Mmio, new WatchdogResponse(_parts, events, outside), TimeProvider.System);
         outside.WatchdogExpired = false;
-        _watchdog = new I6300EsbWatchdog(made, _parts.Mmio, new WatchdogResponse(_parts, events, outside), TimeProvider.System);
         _pci.AddAtFreeDevice(_watchdog, "the watchdog");
     }
 

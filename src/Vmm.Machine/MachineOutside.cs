@@ -55,9 +55,7 @@ internal sealed class MachineOutside : IDisposable
     /// <summary>Takes sentences about what goes wrong at a device, as often as a guest provokes them.</summary>
     internal Action<string> Report { get; }
 
-    /// <summary>
-    /// The watchdog reset the machine, which its device tells the guest of the next life. Set before that life is made, so by one thread at a time.
-    /// </summary>
+    /// <summary>The watchdog reset the machine, which its next guest is to find.</summary>
     internal bool WatchdogExpired { get; set; }
 
     public void Dispose()

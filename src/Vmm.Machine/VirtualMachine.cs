@@ -13,7 +13,7 @@ namespace Vmm.Machine;
 /// A virtual machine: made from a configuration, run once, ended by its guest or from outside. <see cref="Run"/> blocks the
 /// calling thread; everything else may be called by any thread while it does.
 /// </summary>
-public sealed class VirtualMachine : IDisposable
+public sealed partial class VirtualMachine : IDisposable
 {
     private readonly VmConfig _config;
     private readonly BootTimer _bootTimer;
@@ -24,6 +24,7 @@ public sealed class VirtualMachine : IDisposable
     private readonly Lock _lock = new();
     private MachineLife? _life;
     private VmExit? _ended;
+    private (ushort Columns, ushort Rows) _consoleSize;
 
     /// <summary>Checks the configuration and opens the consoles. The guest is made by <see cref="Run"/>.</summary>
     /// <param name="config">What to make; not changed.</param>
@@ -82,6 +83,8 @@ public sealed class VirtualMachine : IDisposable
                 {
                     console.ReceiveSpaceAvailable = _outside.Console.SpaceAvailable;
                     _outside.Console.SpaceAvailable();
+                    lock (_lock)
+                        console.SetSize(_consoleSize.Columns, _consoleSize.Rows);
                 }
                 _metrics?.Watch(life.Vcpus, life.Devices.Virtio);
                 LoadedKernel kernel = life.Start();

@@ -23,8 +23,8 @@ internal sealed class WatchdogResponse(MachineParts parts, IGuestEventSink event
         switch (action)
         {
             case WatchdogAction.Reset:
-                outside.Report("The watchdog expired: the machine is reset.");
                 outside.WatchdogExpired = true;
+                outside.Report("The watchdog expired: the machine is reset.");
                 events.Signal(GuestEvent.Reset);
                 break;
             case WatchdogAction.PowerOff:

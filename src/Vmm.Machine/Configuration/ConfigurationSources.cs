@@ -94,9 +94,6 @@ internal static class ConfigurationSources
             foreach (IConfigurationSection member in item.GetChildren())
                 fields.Set(Field(schema, member, $"{fields.Origin}.{Clean(member.Key)}"));
         }
-
-        if (count == 0 && section.Value is { Length: 0 })
-            throw VmmException.Configuration($"{origin}: it has no value; give it one or leave it out.");
     }
 
     private static void AddText(OptionFields fields, string text)

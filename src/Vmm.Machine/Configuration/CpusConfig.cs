@@ -41,7 +41,7 @@ public sealed record CpusConfig(int Boot = 1, int? Max = null) : IConfigSection
     }
 
     /// <summary>The argument of <c>--cpus</c> that says the same.</summary>
-    public string ToOptionText() => ((IConfigSection)this).ToOptionText();
+    public string ToOptionText() => OptionTextWriter.Of(this);
 
     void IConfigSection.WriteTo(IConfigWriter writer)
     {

@@ -5,12 +5,4 @@ internal interface IConfigSection
 {
     /// <summary>Tells every field.</summary>
     void WriteTo(IConfigWriter writer);
-
-    /// <summary>The argument of its option that says the same.</summary>
-    string ToOptionText()
-    {
-        var writer = new OptionTextWriter();
-        WriteTo(writer);
-        return writer.ToString();
-    }
 }

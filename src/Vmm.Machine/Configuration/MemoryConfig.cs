@@ -102,7 +102,7 @@ public sealed record MemoryConfig(
     }
 
     /// <summary>The argument of <c>--memory</c> that says the same.</summary>
-    public string ToOptionText() => ((IConfigSection)this).ToOptionText();
+    public string ToOptionText() => OptionTextWriter.Of(this);
 
     void IConfigSection.WriteTo(IConfigWriter writer)
     {

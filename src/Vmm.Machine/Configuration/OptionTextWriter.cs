@@ -8,6 +8,14 @@ internal sealed class OptionTextWriter : IConfigWriter
 {
     private readonly StringBuilder _text = new();
 
+    /// <summary>The argument of a section's option that says the same as the section.</summary>
+    internal static string Of(IConfigSection section)
+    {
+        var writer = new OptionTextWriter();
+        section.WriteTo(writer);
+        return writer.ToString();
+    }
+
     public void Text(string key, string? value)
     {
         if (value is not null)

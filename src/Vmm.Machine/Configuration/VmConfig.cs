@@ -93,18 +93,15 @@ public sealed record VmConfig
     {
         if (Payload.Kernel is null)
             throw VmmException.Configuration("there is no kernel to start; name one with --kernel PATH.");
-        RequireDistinct("--serial", Serial.Path, "--debug-console", DebugConsole.Path);
-        RequireDistinct("--serial", Serial.Path, "--console", Console.Path);
-        RequireDistinct("--console", Console.Path, "--debug-console", DebugConsole.Path);
-        RequireDistinct("--log-file", Log.File, "--console", Console.Path);
-        RequireDistinct("--log-file", Log.File, "--serial", Serial.Path);
-        RequireDistinct("--log-file", Log.File, "--debug-console", DebugConsole.Path);
-        foreach ((string input, string? path) in new[] { ("--kernel", Payload.Kernel), ("--initramfs", Payload.Initramfs) })
+        (string Option, string? Path)[] read = [("--kernel", Payload.Kernel), ("--initramfs", Payload.Initramfs)];
+        (string Option, string? Path)[] written =
+        [
+            ("--serial", Serial.Path), ("--debug-console", DebugConsole.Path), ("--console", Console.Path), ("--log-file", Log.File), ("--metrics", Metrics.File),
+        ];
+        for (int i = 0; i < written.Length; i++)
         {
-            RequireDistinct(input, path, "--serial", Serial.Path);
-            RequireDistinct(input, path, "--debug-console", DebugConsole.Path);
-            RequireDistinct(input, path, "--log-file", Log.File);
-            RequireDistinct(input, path, "--metrics", Metrics.File);
+            foreach ((string option, string? path) in (ReadOnlySpan<(string, string?)>)[.. read, .. written.AsSpan(0, i)])
+                RequireDistinct(option, path, written[i].Option, written[i].Path);
         }
         if (Console.Backend == ConsoleBackend.Tty && Serial.Backend == ConsoleBackend.Tty)
             throw VmmException.Configuration("--console and --serial are both tty, and there is one terminal; give the serial port another end (--serial null).");

@@ -29,6 +29,7 @@ internal sealed unsafe class PackedQueue : RingQueue
     // What is staged since the last Flush: entries, and the first one's second half, which alone shows it to the driver.
     private int _stagedEntries, _firstStaged;
     private ulong _firstHalf;
+    private bool _firstWrap;
     // VIRTIO_F_IN_ORDER: where the entry of the batch is that the next chain may join, and the lap bits there.
     private int _batchStart;
     private bool _batchOpen, _batchWrap;
@@ -52,6 +53,9 @@ internal sealed unsafe class PackedQueue : RingQueue
         get
         {
             Flush();
+            // Only a broken queue still has something staged, which the driver will never see.
+            if (_stagedEntries > 0)
+                return new VirtQueueState((ushort)_nextAvailable, (ushort)_firstStaged, _availableWrap, _firstWrap);
             return new VirtQueueState((ushort)_nextAvailable, (ushort)_nextUsed, _availableWrap, _usedWrap);
         }
     }
@@ -162,7 +166,10 @@ internal sealed unsafe class PackedQueue : RingQueue
         ushort flags = (ushort)((_batchWrap ? DescAvailable | DescUsed : 0) | (written > 0 ? DescWrite : 0));
         ulong half = written | ((ulong)chain.Id << 32) | ((ulong)flags << 48);
         if (_stagedEntries == 0)
+        {
             _firstStaged = _batchStart;
+            _firstWrap = _batchWrap;
+        }
         if (_batchStart == _firstStaged)
             _firstHalf = half;
         else

@@ -8,20 +8,22 @@ namespace Vmm.Boot.Tests.Virtio;
 [Collection(VirtioCollection.Name)]
 public sealed class DeviceMatrixTests(VirtioHost host, ITestOutputHelper log)
 {
-    // Emulation makes a megabyte take its time; VMM_TEST_FIO_SIZE is fio's way of writing a size, for each of the queues.
-    private static readonly string s_size = Environment.GetEnvironmentVariable("VMM_TEST_FIO_SIZE") ?? (VirtioHost.Full ? "64m" : "4m");
+    // What fio writes and verifies on each of the queues, in its own way of writing a size. Emulation makes a megabyte take its time.
+    private static string SizeFor(int queues) =>
+        Environment.GetEnvironmentVariable("VMM_TEST_FIO_SIZE") ?? (VirtioHost.Full ? "64m" : queues > 1 ? "1m" : "4m");
 
     public static TheoryData<string, string, bool, int> Rows()
     {
         var rows = new TheoryData<string, string, bool, int>
         {
             { "debian-12-disk", "pci", false, 1 },
-            { "debian-13-disk", "pci", true, 4 },
+            { "debian-13-disk", "pci", true, 2 },
             { "debian-12-disk", "mmio", true, 4 },
             { "debian-13-disk", "mmio", false, 1 },
         };
         if (VirtioHost.Full)
         {
+            rows.Add("debian-13-disk", "pci", true, 4);
             rows.Add("debian-13-disk", "pci", false, 4);
             rows.Add("debian-12-disk", "pci", true, 1);
             rows.Add("debian-13-disk", "mmio", true, 1);
@@ -36,8 +38,8 @@ public sealed class DeviceMatrixTests(VirtioHost host, ITestOutputHelper log)
     {
         host.Require();
         Skip.If(VirtioHost.Peer && bus == "mmio", "QEMU's microvm cannot boot a distribution's kernel with its initramfs this way");
-        int rounds = VirtioHost.Full ? 100 : 5;
-        int bytes = VirtioHost.Full ? 64 << 20 : 4 << 20;
+        int rounds = VirtioHost.Full ? 100 : 3;
+        int bytes = VirtioHost.Full ? 64 << 20 : 2 << 20;
         GuestRun run = await host.Run(
             new GuestMachine(image, bus, packed)
             {
@@ -46,7 +48,7 @@ public sealed class DeviceMatrixTests(VirtioHost host, ITestOutputHelper log)
                 Disks = [new GuestDisk(await host.FreshRoot(image)), new GuestDisk(await host.EmptyFile("scratch", 512), queues, "scratch")],
                 Tap = "vmmtest0",
                 Rng = true,
-                Script = $"queues={queues} packed={(packed ? 1 : 0)} size={s_size} rounds={rounds} bytes={bytes} sh /run/vmm/matrix.sh",
+                Script = $"queues={queues} packed={(packed ? 1 : 0)} size={SizeFor(queues)} rounds={rounds} bytes={bytes} sh /run/vmm/matrix.sh",
             },
             VirtioHost.Full ? TimeSpan.FromMinutes(60) : TimeSpan.FromMinutes(6));
         run.AssertChecks(log);

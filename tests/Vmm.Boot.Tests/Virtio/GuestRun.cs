@@ -28,7 +28,11 @@ public sealed partial class GuestRun
 
     /// <summary>Names of the checks that the guest made, in turn, with what came of them: "ok", or why not.</summary>
     public IEnumerable<(string Name, string Result)> Checks =>
-        CheckLine().Matches(Output).Select(match => (match.Groups[1].Value, match.Groups[2].Value.Trim()));
+        CheckLine().Matches(Output).Select(match => (match.Groups[2].Value, match.Groups[3].Value.Trim()));
+
+    // Seconds since the guest's start, of each check's end.
+    private IEnumerable<(string Name, double At)> Times =>
+        CheckLine().Matches(Output).Select(match => (match.Groups[2].Value, double.Parse(match.Groups[1].Value, CultureInfo.InvariantCulture)));
 
     /// <summary>Lines that begin with a word, without it.</summary>
     public IEnumerable<string> Lines(string word) =>
@@ -41,6 +45,10 @@ public sealed partial class GuestRun
         log.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{_took.TotalSeconds:F0} s, {Checks.Count()} checks"));
         foreach (string line in Output.Split('\n').Where(line => line.StartsWith("VMM-FACT", StringComparison.Ordinal)))
             log.WriteLine(line.TrimEnd());
+        (string Name, double At)[] times = [.. Times];
+        IEnumerable<string> slowest = times.Select((time, i) => (time.Name, Took: time.At - (i > 0 ? times[i - 1].At : 0)))
+            .OrderByDescending(time => time.Took).Take(8).Select(time => string.Create(CultureInfo.InvariantCulture, $"{time.Name} {time.Took:F1}"));
+        log.WriteLine("slowest, in the guest's seconds: " + string.Join(", ", slowest));
         string[] failed = [.. Checks.Where(check => check.Result != "ok").Select(check => $"{check.Name}: {check.Result}")];
         if (failed.Length > 0 || !Checks.Contains(("end", "ok")))
             log.WriteLine(Output + _result.Error);
@@ -52,6 +60,6 @@ public sealed partial class GuestRun
     [GeneratedRegex(@"^VMM-CODE (\d+)", RegexOptions.Multiline)]
     private static partial Regex Code();
 
-    [GeneratedRegex(@"^VMM-CHECK (\S+) ([^\r\n]*)", RegexOptions.Multiline)]
+    [GeneratedRegex(@"^VMM-CHECK @(\S+) (\S+) ([^\r\n]*)", RegexOptions.Multiline)]
     private static partial Regex CheckLine();
 }

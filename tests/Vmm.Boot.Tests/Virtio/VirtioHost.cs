@@ -50,7 +50,11 @@ public sealed class VirtioHost : IAsyncLifetime
         if (!_boot.CanBoot)
             return;
         if (_boot.InSandbox)
+        {
             await Must($"mount -t tmpfs -o size=50% scratch {Scratch}");
+            // A processor of the guest that waits must not keep the only real one busy meanwhile.
+            await Must("echo 0 > /sys/module/kvm/parameters/halt_poll_ns");
+        }
         await _boot.CopyIn(scripts, Scratch + "/scripts");
         // The kernel takes archives one after the other, the first one uncompressed: ours with the scripts, then the image's.
         foreach (string image in Images)

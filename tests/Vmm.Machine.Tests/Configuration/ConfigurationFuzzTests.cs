@@ -118,7 +118,7 @@ public sealed class ConfigurationFuzzTests
         return builder.Build();
     }
 
-    private static string Text(IConfigSection section) => section.ToOptionText();
+    private static string Text(IConfigSection section) => OptionTextWriter.Of(section);
 
     private static VmConfig Any(Random random)
     {

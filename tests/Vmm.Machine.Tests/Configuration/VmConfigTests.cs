@@ -59,7 +59,7 @@ public sealed class VmConfigTests
     [InlineData("--cpus", "boot=[1]", "not a list")]
     [InlineData("--cpus", "boot=4,max=2", "below boot=4")]
     [InlineData("--cpus", "bot=4", "Did you mean boot?")]
-    [InlineData("--cpus", "xyzzy=4", "It takes boot, max.")]
+    [InlineData("--cpus", "xyzzy=4", "It takes boot, max, affinity.")]
     [InlineData("--memory", "size=1M", "64M to 64T")]
     [InlineData("--memory", "size=65T", "64M to 64T")]
     [InlineData("--memory", "size=99999999999999999999G", "out of range")]

@@ -10,7 +10,7 @@ namespace Vmm.Virtio.Tests.Hostile;
 /// descriptors at 0, the driver's area at 0x800, the device's at 0xA00. Tame ones by the tests' correct driver, so that hostile requests
 /// reach the device in numbers, and what it answers is checked.
 /// </summary>
-public sealed class HostileRings(GuestMemory memory, int queues) : IDisposable
+public sealed class HostileRings(GuestMemory memory, int queues, bool mistrusted) : IDisposable
 {
     private const ulong Page = 0x1000, DriverArea = 0x800, DeviceArea = 0xA00, Buffers = 0x20000, Tables = 0x38000;
     private const int TablesInFlight = 16;
@@ -87,8 +87,10 @@ public sealed class HostileRings(GuestMemory memory, int queues) : IDisposable
         int size = _sizes[queue];
         if (size == 0 || (!IsWild && _tame[queue] == null))
             return;
-        while (!IsWild && _tame[queue]!.TryGetUsed(out _))
-            _reaped++;
+        if (!IsWild)
+            Reap(queue);
+        if (!IsWild && _tame[queue] == null)
+            return;
         for (int chains = numbers.Below(numbers.OneIn(8) ? 40 : 6); chains >= 0; chains--)
         {
             int readable = numbers.Below(4), writable = numbers.Below(4);
@@ -170,6 +172,19 @@ public sealed class HostileRings(GuestMemory memory, int queues) : IDisposable
     }
 
     private static ulong PageOf(int queue) => Page * (ulong)(queue % 16);
+
+    private void Reap(int queue)
+    {
+        try
+        {
+            while (_tame[queue]!.TryGetUsed(out _))
+                _reaped++;
+        }
+        catch (InvalidOperationException) when (mistrusted)
+        {
+            Forget(queue);
+        }
+    }
 
     private void Forget(int queue)
     {

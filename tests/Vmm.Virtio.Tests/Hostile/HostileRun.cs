@@ -74,7 +74,7 @@ public sealed class HostileRun : IDisposable
         _sizes = [.. _device.QueueSizes];
         _running = new bool[_sizes.Length];
         _states = new VirtQueueState[_sizes.Length];
-        _rings = new HostileRings(_ram.Memory, _sizes.Length);
+        _rings = new HostileRings(_ram.Memory, _sizes.Length, _target.TakesMemory);
     }
 
     /// <summary>Disposes of the device, and counts what it did.</summary>
@@ -207,8 +207,9 @@ public sealed class HostileRun : IDisposable
             Stop(queue);
         if (numbers.OneIn(8))
             return;
-        // As a pause does, or as a reset of the queue.
-        Start(ref numbers, queue, _states[queue] != default && numbers.OneIn(2) ? _states[queue] : null);
+        // As a pause does, or as a reset of the queue. What was in a broken queue is lost: a correct driver does not go on with that.
+        bool mayGoOn = _states[queue] != default && (_rings!.IsWild || !_host.IsResetNeeded);
+        Start(ref numbers, queue, mayGoOn && numbers.OneIn(2) ? _states[queue] : null);
     }
 
     private void Reset(int seed)

@@ -6,6 +6,7 @@ namespace Vmm.Virtio.Tests.Hostile;
 public sealed class HostileScene : IDisposable
 {
     private readonly List<Exception> _failures = [];
+    private readonly Dictionary<string, IDisposable> _owned = [];
     private readonly EventLoop[] _loops;
     private readonly DirectoryInfo _directory = System.IO.Directory.CreateTempSubdirectory("vmm-hostile-");
 
@@ -39,6 +40,14 @@ public sealed class HostileScene : IDisposable
         return path;
     }
 
+    /// <summary>Something that outlives the devices: made by the first call for its name, disposed of at the end.</summary>
+    public T Once<T>(string name, Func<T> make) where T : IDisposable
+    {
+        if (!_owned.TryGetValue(name, out IDisposable? owned))
+            _owned.Add(name, owned = make());
+        return (T)owned;
+    }
+
     /// <summary>Waits until the loops have served all that was rung before.</summary>
     public void Settle()
     {
@@ -64,6 +73,8 @@ public sealed class HostileScene : IDisposable
     {
         foreach (EventLoop loop in _loops)
             loop.Dispose();
+        foreach (IDisposable owned in _owned.Values)
+            owned.Dispose();
         _directory.Delete(recursive: true);
     }
 

@@ -252,8 +252,25 @@ public sealed class QueueRuleTests
             rig.Queue.GiveBack(chain, 1);
             rig.Queue.Flush();
             Assert.Equal(before, rig.Peek(0, 0x4000));
+            Assert.Equal(new VirtQueueState(1, 0, true, true), rig.Queue.State);
             Assert.Equal(0, rig.Interrupts);
             Assert.Single(rig.Host.ResetReasons);
+        }
+    }
+
+    [Fact]
+    public void What_was_staged_before_a_break_is_not_counted_as_used()
+    {
+        foreach (RingFeatures features in RingFeatures.All)
+        {
+            using var rig = new QueueRig(features);
+            rig.Split(0, QueueRig.Data, 1, features.Packed ? 0 : 2, features.Packed ? Avail | Write : 0);
+            rig.Available(0, features.Packed ? [] : [0, 9]);
+            rig.Queue.GiveBack(rig.Take(), 1);
+            if (features.Packed)
+                rig.Packed(1, QueueRig.Data, 1, 9, Avail);
+            Assert.False(rig.Queue.TryTake(out _));
+            Assert.Equal(new VirtQueueState(1, 0, true, true), rig.Queue.State);
         }
     }
 

@@ -43,4 +43,4 @@ measure block-sequential-1M sequential
 tcp
 measure net-send send
 measure net-receive receive
-echo "VMM-CHECK end ok"
+outcome end ok

@@ -1,16 +1,21 @@
 # What the guests' scripts share. They say what they found in lines for the test to read:
-#   VMM-CHECK NAME ok|failed      VMM-FACT NAME VALUE...
+#   VMM-CHECK @UPTIME NAME ok|failed      VMM-FACT NAME VALUE...
 stty -echo 2>/dev/null
+
+# outcome NAME ok|WHY-NOT: says what came of a check, and when.
+outcome() {
+    read -r uptime rest < /proc/uptime
+    echo "VMM-CHECK @$uptime $1 $2"
+}
 
 # check NAME COMMAND...: the command's exit code is the result; its output is shown where it failed.
 check() {
     name=$1
     shift
     if "$@" > /tmp/check 2>&1; then
-        echo "VMM-CHECK $name ok"
+        outcome "$name" ok
     else
-        code=$?
-        echo "VMM-CHECK $name failed ($code): $*"
+        outcome "$name" "failed ($?): $*"
         tail -n 25 /tmp/check
         dmesg | tail -n 5
     fi

@@ -55,7 +55,7 @@ transfer() {
 }
 # The console must not go into a check's own output while it asks.
 transfer_check() {
-    if transfer; then echo "VMM-CHECK $1 ok"; else echo "VMM-CHECK $1 failed"; ip -s link show eth0; dmesg | tail -n 5; fi
+    if transfer; then outcome "$1" ok; else outcome "$1" failed; ip -s link show eth0; dmesg | tail -n 5; fi
 }
 throughput() {
     check "iperf_send_$1" sh -c "iperf3 -c $host -n $bytes -f m > /tmp/iperf"
@@ -129,5 +129,4 @@ transfer_check transfer_after_rebind
 ask 'echo $(ls /proc/$pid/fd | wc -l) $(ls /proc/$pid/task | wc -l)'
 fact descriptors_and_threads "$before" then "$answer"
 check nothing_leaked test "$before" = "$answer"
-fact uptime $(cut -d ' ' -f 1 /proc/uptime)
-echo "VMM-CHECK end ok"
+outcome end ok
