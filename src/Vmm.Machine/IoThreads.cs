@@ -11,15 +11,17 @@ internal sealed class IoThreads : IDisposable
     private int _next;
 
     /// <summary>Starts them.</summary>
+    /// <param name="config">How many, and where they run.</param>
+    /// <param name="failed">Told, on one of them, of an exception that nobody caught.</param>
     /// <exception cref="VmmException">One cannot run where it is told to.</exception>
-    internal IoThreads(IoThreadsConfig config)
+    internal IoThreads(IoThreadsConfig config, Action<Exception> failed)
     {
         try
         {
             for (int i = 0; i < config.Count; i++)
             {
                 int number = i;
-                var loop = new EventLoop($"io{number}");
+                var loop = new EventLoop($"io{number}", failed);
                 _loops.Add(loop);
                 if (CpuAffinity.Of(config.Affinity, number) is { } cpus)
                     loop.Invoke(() => ThreadAffinity.Pin(cpus, $"I/O thread {number}"));
@@ -33,6 +35,9 @@ internal sealed class IoThreads : IDisposable
     }
 
     internal IReadOnlyList<EventLoop> Loops => _loops;
+
+    /// <summary>A life begins: the same devices in the same order get the same threads, which may be pinned.</summary>
+    internal void Begin() => _next = 0;
 
     /// <summary>The loops of a device with some queues: the next ones in turn, so that devices share the threads evenly.</summary>
     internal EventLoop[] Take(int queues)

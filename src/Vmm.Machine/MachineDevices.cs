@@ -79,6 +79,12 @@ internal sealed class MachineDevices : IDisposable
     /// <summary>Presses the ACPI power button; false when the guest does not listen to it.</summary>
     internal bool PressPowerButton() => _power.PressPowerButton();
 
+    /// <summary>The vCPUs are about to stand still: time does so for the devices that act on it by themselves. Any thread, any number of times.</summary>
+    internal void Pause() => _watchdog?.Pause();
+
+    /// <summary>The vCPUs go on.</summary>
+    internal void Resume() => _watchdog?.Resume();
+
     /// <summary>Presses Ctrl-Alt-Del; false when the guest does not listen to its keyboard.</summary>
     internal bool PressCtrlAltDelete() => _keyboard.SendCtrlAltDel();
 
@@ -160,6 +166,7 @@ internal sealed class MachineDevices : IDisposable
     private void AddVirtio(MachineOutside outside)
     {
         var around = new DeviceSurroundings(_parts.Layout, _parts.Ram, _parts.Slots, outside.Threads, outside.Report);
+        outside.Threads.Begin();
         foreach (VirtioPlan plan in outside.Virtio.Plans)
         {
             VirtioDevice device = plan.Make(around);

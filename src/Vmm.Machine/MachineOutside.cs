@@ -13,8 +13,12 @@ internal sealed class MachineOutside : IDisposable
     private readonly Stack<IDisposable> _opened = new();
 
     /// <summary>Opens all of it.</summary>
+    /// <param name="config">What to open.</param>
+    /// <param name="events">Told what happens at the consoles.</param>
+    /// <param name="report">Takes sentences about what goes wrong at a device.</param>
+    /// <param name="threadFailed">Told of an exception on a thread that serves devices, which nobody caught: a defect of this program.</param>
     /// <exception cref="VmmException">Something cannot be opened.</exception>
-    internal MachineOutside(VmConfig config, ConsoleEvents events, Action<string> report)
+    internal MachineOutside(VmConfig config, ConsoleEvents events, Action<string> report, Action<Exception> threadFailed)
     {
         Report = report;
         try
@@ -24,7 +28,7 @@ internal sealed class MachineOutside : IDisposable
             Console = Open(GuestConsole.Open(config.Console, events, input: true));
             Virtio = Open(new VirtioRegistry(config, Console));
             // A machine without such devices does without such threads.
-            Threads = Open(new IoThreads(Virtio.Plans.Count == 0 ? config.IoThreads with { Count = 0 } : config.IoThreads));
+            Threads = Open(new IoThreads(Virtio.Plans.Count == 0 ? config.IoThreads with { Count = 0 } : config.IoThreads, threadFailed));
         }
         catch
         {

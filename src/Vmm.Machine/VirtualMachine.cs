@@ -37,7 +37,7 @@ public sealed partial class VirtualMachine : IDisposable
         _config = config;
         Observer = observer;
         _bootTimer = new BootTimer(Stopwatch.GetTimestamp(), ProcessClock.CpuTime(), mark => Observer?.BootMark(mark), TimeProvider.System, ProcessClock.CpuTime);
-        _outside = new MachineOutside(config, new ConsoleEvents(OnCommand, OnConsoleLost), Report);
+        _outside = new MachineOutside(config, new ConsoleEvents(OnCommand, OnConsoleLost), Report, OnThreadFailed);
         try
         {
             _metrics = MetricsWriter.Open(config.Metrics, Report);
@@ -132,20 +132,27 @@ public sealed partial class VirtualMachine : IDisposable
             return _life?.Devices.PressCtrlAltDelete() ?? false;
     }
 
-    /// <summary>Makes every vCPU stand still, and waits until they do.</summary>
+    /// <summary>Makes every vCPU stand still, and waits until they do. The guest's watchdog waits for them.</summary>
     public void Pause()
     {
-        foreach (Vcpu vcpu in Vcpus)
+        if (Life is not { } life)
+            return;
+        // First: a guest that is not let run must not be found to have hung.
+        life.Devices.Pause();
+        foreach (Vcpu vcpu in life.Vcpus)
             vcpu.RequestPause();
-        foreach (Vcpu vcpu in Vcpus)
+        foreach (Vcpu vcpu in life.Vcpus)
             vcpu.WaitPaused();
     }
 
     /// <summary>Lets the vCPUs run again.</summary>
     public void Resume()
     {
-        foreach (Vcpu vcpu in Vcpus)
+        if (Life is not { } life)
+            return;
+        foreach (Vcpu vcpu in life.Vcpus)
             vcpu.Resume();
+        life.Devices.Resume();
     }
 
     /// <inheritdoc/>
@@ -155,12 +162,13 @@ public sealed partial class VirtualMachine : IDisposable
         _outside.Dispose();
     }
 
-    private IReadOnlyList<Vcpu> Vcpus
+    // It may have been taken apart when its vCPUs and devices are called; they do nothing then.
+    private MachineLife? Life
     {
         get
         {
             lock (_lock)
-                return _life?.Vcpus ?? [];
+                return _life;
         }
     }
 
@@ -212,6 +220,10 @@ public sealed partial class VirtualMachine : IDisposable
                 break;
         }
     }
+
+    // As on a vCPU's thread: it ends this machine with a report, not the process with the terminal in raw mode.
+    private void OnThreadFailed(Exception e) =>
+        End(new VmExit(VmExitReason.HostError, $"vmm has a mistake in a device, {e.GetType().Name}: {e.Message}"));
 
     private void OnConsoleLost(VmmException error) => End(new VmExit(VmExitReason.HostError, error.Message));
 }

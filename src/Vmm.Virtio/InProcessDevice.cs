@@ -79,9 +79,16 @@ public abstract class InProcessDevice : VirtioDevice
             loop.Invoke(() =>
             {
                 loop.Remove(runner.Queue.Doorbell.Number);
-                QueueStopping(runner.Queue);
-                _runners[index] = null;
-                _stopped[index] = runner.Queue.State;
+                try
+                {
+                    QueueStopping(runner.Queue);
+                }
+                finally
+                {
+                    // Also where that failed, by a defect: a queue that stayed would never be started again, not even after a reset.
+                    _runners[index] = null;
+                    _stopped[index] = runner.Queue.State;
+                }
             });
         }
         return _stopped[index];

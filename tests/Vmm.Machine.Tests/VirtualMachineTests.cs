@@ -3,6 +3,7 @@ using Vmm.Core.Boot;
 using Vmm.Devices.Debugging;
 using Vmm.Machine.Configuration;
 using Vmm.Tests.Payloads;
+using static Iced.Intel.AssemblerRegisters;
 
 namespace Vmm.Machine.Tests;
 
@@ -133,6 +134,66 @@ public sealed class VirtualMachineTests : IDisposable
     }
 
     [SkippableFact]
+    public void A_paused_guest_is_not_found_to_have_hung_by_its_watchdog()
+    {
+        // Enables the fast clock, with which both stages take 2 s together, and begins anew for ever.
+        string debug = Path.Combine(_folder, "debug");
+        VmConfig config = Config(a =>
+        {
+            SetWatchdog(a, 0x60, 1 << 2);
+            Iced.Intel.Label again = a.CreateLabel();
+            a.Label(ref again);
+            SetWatchdog(a, 0x68, 0);
+            SetWatchdog(a, 0x68, 2);
+            a.Out(0xE9, 1);
+            a.jmp(again);
+        }) with
+        { DebugConsole = new ConsoleConfig(ConsoleBackend.File, debug), Watchdog = new WatchdogConfig(WatchdogReaction.PowerOff) };
+        using var machine = new VirtualMachine(config);
+        using Running running = new(machine);
+        Assert.True(SpinWait.SpinUntil(() => Length(debug) > 0, Patience));
+        machine.Pause();
+        Thread.Sleep(3000);
+        machine.Stop("paused");
+        Assert.Equal(new VmExit(VmExitReason.Stopped, "paused"), running.Wait());
+    }
+
+    [SkippableFact]
+    public void A_guest_finds_that_its_watchdog_reset_it()
+    {
+        // Prints '0' and hangs with the watchdog on, until it finds the timeout bit of the reload register set.
+        string debug = Path.Combine(_folder, "debug");
+        VmConfig config = Config(a =>
+        {
+            SetPci(a, 0x10, unchecked((int)0xD000_0000));
+            SetPci(a, 0x04, 2);
+            a.mov(ebx, 0xD000_000C);
+            a.movzx(eax, __word_ptr[rbx]);
+            a.shr(eax, 9);
+            a.and(eax, 1);
+            a.add(eax, '0');
+            a.@out(0xE9, al);
+            Iced.Intel.Label off = a.CreateLabel();
+            a.cmp(al, (byte)'1');
+            a.je(off);
+            SetWatchdog(a, 0x60, 1 << 2);
+            SetWatchdog(a, 0x68, 2);
+            a.Hang();
+            a.Label(ref off);
+            a.PowerOff();
+        }) with
+        {
+            DebugConsole = new ConsoleConfig(ConsoleBackend.File, debug),
+            Watchdog = new WatchdogConfig(WatchdogReaction.Reset),
+            OnReboot = new RebootConfig(RebootAction.Restart),
+        };
+        using (var machine = new VirtualMachine(config))
+        using (Running running = new(machine))
+            Assert.Equal(VmExitReason.PowerOff, running.Wait().Reason);
+        Assert.Equal("01", File.ReadAllText(debug));
+    }
+
+    [SkippableFact]
     public void Stopped_at_any_moment_while_it_restarts()
     {
         VmConfig config = Config(a => { a.Out(0x64, 0xFE); a.Hang(); }) with { OnReboot = new RebootConfig(RebootAction.Restart) };
@@ -191,6 +252,28 @@ public sealed class VirtualMachineTests : IDisposable
     {
         VmConfig config = Config(a => a.PowerOff()) with { Cpus = new CpusConfig(cpus) };
         Assert.Equal(VmExitReason.PowerOff, Run(config).Reason);
+    }
+
+    // The watchdog is device 1 where there are no others.
+    private static void SetPci(Iced.Intel.Assembler a, int register, int value)
+    {
+        SelectPci(a, register);
+        a.mov(dx, 0xCFC);
+        a.mov(eax, value);
+        a.@out(dx, eax);
+    }
+
+    private static void SetWatchdog(Iced.Intel.Assembler a, int register, byte value)
+    {
+        SelectPci(a, register);
+        a.Out(0xCFC, value);
+    }
+
+    private static void SelectPci(Iced.Intel.Assembler a, int register)
+    {
+        a.mov(dx, 0xCF8);
+        a.mov(eax, unchecked((int)0x8000_0800) | register);
+        a.@out(dx, eax);
     }
 
     private static VmExit Run(VmConfig config)

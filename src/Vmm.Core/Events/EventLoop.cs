@@ -33,8 +33,8 @@ public sealed unsafe class EventLoop : IDisposable
     /// <summary>Starts the thread.</summary>
     /// <param name="name">The thread's name; the kernel shows the first 15 bytes.</param>
     /// <param name="failed">
-    /// Told of an exception that a handler threw, which is a defect of this program; the handler is not called again. Null: rethrown,
-    /// which ends the process.
+    /// Told, on the thread, of an exception that a handler or a posted action threw, which is a defect of this program; the handler is not
+    /// called again. Null: rethrown, which ends the process.
     /// </param>
     /// <param name="started">Run first on the thread: pins it to processors.</param>
     /// <exception cref="VmmException">The process has no descriptor left.</exception>
@@ -215,6 +215,10 @@ public sealed unsafe class EventLoop : IDisposable
             catch (Exception e) when (job.Done != null)
             {
                 job.Error = ExceptionDispatchInfo.Capture(e);
+            }
+            catch (Exception e) when (_failed != null)
+            {
+                _failed(e);
             }
             job.Done?.Set();
         }

@@ -24,7 +24,12 @@ public sealed unsafe class DescriptorChain
     internal DescriptorChain(int slot) => Slot = slot;
 
     /// <summary>Frees the list of segments.</summary>
-    ~DescriptorChain() => NativeMemory.Free(_segments);
+    ~DescriptorChain()
+    {
+        NativeMemory.Free(_segments);
+        if (_capacity > 0)
+            GC.RemoveMemoryPressure((long)_capacity * sizeof(GuestSegment));
+    }
 
     /// <summary>This object's place among the queue's, from 0 to the queue's size - 1: an index for what a device keeps for each request.</summary>
     public int Slot { get; }
@@ -137,9 +142,12 @@ public sealed unsafe class DescriptorChain
 
     private void Grow()
     {
-        _capacity = Math.Max(FirstCapacity, _capacity * 2);
+        int before = _capacity;
+        _capacity = Math.Max(FirstCapacity, before * 2);
         // Safe: only the finalizer frees it, and nobody keeps the address of a chain that is being filled.
         _segments = (GuestSegment*)NativeMemory.Realloc(_segments, (nuint)_capacity * (nuint)sizeof(GuestSegment));
+        // The lists are most of a chain: without it, a guest that resets its queues over and over grows them faster than they are collected.
+        GC.AddMemoryPressure((long)(_capacity - before) * sizeof(GuestSegment));
     }
 
     private static int Copy(ReadOnlySpan<GuestSegment> segments, ulong offset, Span<byte> destination, ReadOnlySpan<byte> source)

@@ -29,6 +29,7 @@ internal sealed class TransportCore : IVirtioHost, IDisposable
     private int _status;
     private uint _generation;
     private bool _paused;
+    private bool _silenced;
     private bool _disposed;
 
     /// <summary>Makes one for a device that no driver has touched; owns the device.</summary>
@@ -130,6 +131,7 @@ internal sealed class TransportCore : IVirtioHost, IDisposable
             queue.Clear();
         _driverFeatures = 0;
         _hasUnknownFeatures = false;
+        _silenced = false;
         DeviceFeaturesSelect = DriverFeaturesSelect = QueueSelect = 0;
         // No queue runs any more, so nobody says NeedsReset between these two.
         Interlocked.Exchange(ref _status, 0);
@@ -275,6 +277,22 @@ internal sealed class TransportCore : IVirtioHost, IDisposable
             StartIfDue(queue);
     }
 
+    /// <summary>
+    /// The driver took the device's access to memory away, or gave it back: its queues stand still meanwhile. A reset ends that too, as
+    /// then there is no queue, and who sets one up wants it to be served.
+    /// </summary>
+    internal void SetSilenced(bool silenced)
+    {
+        _silenced = silenced;
+        foreach (TransportQueue queue in _queues)
+        {
+            if (silenced)
+                Stop(queue);
+            else
+                StartIfDue(queue);
+        }
+    }
+
     /// <summary>What both transports save.</summary>
     internal VirtioTransportState Save()
     {
@@ -373,7 +391,7 @@ internal sealed class TransportCore : IVirtioHost, IDisposable
 
     private void StartIfDue(TransportQueue queue)
     {
-        if (!queue.Enabled || queue.Running || _paused || !IsRunning)
+        if (!queue.Enabled || queue.Running || _paused || _silenced || !IsRunning)
             return;
         if ((_driverFeatures & VirtioFeatures.RingPacked) == 0 && !BitOperations.IsPow2(queue.Size))
         {

@@ -80,6 +80,18 @@ public sealed class EventLoopLifeTests
         notifier.Dispose();
     }
 
+    [Fact]
+    public void An_action_that_fails_does_not_end_the_process()
+    {
+        var failures = new System.Collections.Concurrent.ConcurrentQueue<string>();
+        using var loop = new EventLoop("goes on", e => failures.Enqueue(e.Message));
+        loop.Post(() => throw new InvalidOperationException("a defect"));
+        loop.Invoke(() => { });
+        Assert.Equal("a defect", Assert.Single(failures));
+        Assert.Throws<InvalidOperationException>(() => loop.Invoke(() => throw new InvalidOperationException("the caller's")));
+        Assert.Single(failures);
+    }
+
     private static void Make()
     {
         using var notifier = new EventNotifier();

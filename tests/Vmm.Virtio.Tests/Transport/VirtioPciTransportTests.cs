@@ -15,6 +15,25 @@ public sealed class VirtioPciTransportTests : IDisposable
 
     public void Dispose() => _pci.Dispose();
 
+    /// <summary>As Linux does before a kexec.</summary>
+    [Fact]
+    public void Without_bus_mastering_queues_stand_still_where_they_are()
+    {
+        _pci.Enable().Start();
+        _pci.Device.Ends = setup => setup.State with { NextAvailable = 7 };
+        Assert.Equal(3, _pci.Device.Running.Count);
+        _pci.SetConfig(0x04, 2, 2);
+        Assert.Empty(_pci.Device.Running);
+        _pci.SetConfig(0x04, 6, 2);
+        Assert.Equal(3, _pci.Device.Running.Count);
+        Assert.All(_pci.Device.Running.Values, setup => Assert.Equal(7, setup.State.NextAvailable));
+
+        // The next kernel's driver begins with a reset, and may never switch it on.
+        _pci.SetConfig(0x04, 2, 2);
+        _pci.Start();
+        Assert.Equal(3, _pci.Device.Running.Count);
+    }
+
     [Fact]
     public void It_says_what_it_is()
     {
@@ -172,12 +191,12 @@ public sealed class VirtioPciTransportTests : IDisposable
         Assert.Equal(new ulong[] { 0, 4, 8 }.Select(o => (0xD100_3000 + o, 0, (ulong?)null)), _pci.Doorbells.All);
         Assert.Equal(15UL, _pci.Read(0xD100_0014, 1));
         Assert.Equal(0xFFUL, _pci.Read(PciMachine.Registers + 0x14, 1));
-        _pci.SetConfig(0x04, 0, 2);
+        _pci.SetConfig(0x04, 4, 2);
         Assert.Empty(_pci.Doorbells.All);
         Assert.Empty(_pci.Mmio.Ranges);
         Assert.Equal(3, _pci.Device.Running.Count);
         int changes = _pci.Doorbells.Changes;
-        _pci.SetConfig(0x04, 4, 2);
+        _pci.SetConfig(0x04, 0, 2);
         Assert.Equal(changes, _pci.Doorbells.Changes);
         _pci.Enable();
         _pci.Dispose();

@@ -115,7 +115,12 @@ internal sealed partial class VirtioPciTransport : IPciFunction, IVirtioTranspor
     {
         lock (_core.Gate)
         {
+            bool wasMaster = IsBusMaster;
             PciConfigurationChanges changes = _configuration.Write(offset, data);
+            // Only where it is switched off: drivers that never switch it on are served all the same. Linux does so before kexec, and
+            // resets no device: frames that still came would be written into the memory of the next kernel.
+            if (IsBusMaster != wasMaster)
+                _core.SetSilenced(wasMaster);
             if ((changes & (PciConfigurationChanges.Command | PciConfigurationChanges.Bars)) != 0)
                 PlaceBars();
             if ((changes & (PciConfigurationChanges.Command | PciConfigurationChanges.Capabilities)) != 0)
@@ -195,6 +200,8 @@ internal sealed partial class VirtioPciTransport : IPciFunction, IVirtioTranspor
         _core.Dispose();
         _interrupts.Dispose();
     }
+
+    private bool IsBusMaster => (_configuration.ReadUInt16(Command) & CommandBusMaster) != 0;
 
     private void WriteAssignedBars()
     {
