@@ -157,7 +157,8 @@ public sealed class I6300EsbWatchdogTests : IDisposable
     {
         Gen<Step> steps = Gen.Frequency(
             (5, Gen.Constant(new Step(Kind.Unlock))),
-            (4, from offset in Gen.Elements(0, 4, 8, 12, 12, 12, 13, 2) from length in Gen.Elements(1, 2, 4, 4)
+            (4, from offset in Gen.Elements(0, 4, 8, 12, 12, 12, 13, 2)
+                from length in Gen.Elements(1, 2, 4, 4)
                 from value in Gen.OneOf(Gen.Choose(0, 600), Gen.Elements(0x80, 0x86, 0x100, 0x200, 0x300, 0xF_FFFF, -1))
                 select new Step(Kind.Write, offset, length, (uint)value)),
             (2, from value in Gen.Choose(0, 7) select new Step(Kind.Lock, Value: (uint)value)),

@@ -359,7 +359,12 @@ internal sealed unsafe class BlockQueue : IEventHandler
         bool cached = _image.IsDirect && ((request.Offset | segment->Length) & (_image.DirectOffsetAlignment - 1)) != 0;
         Add(request, new BlockOperation
         {
-            Kind = BlockOperationKind.Write, Cached = cached, Durable = request.Durable, Offset = request.Offset, Segments = segment, SegmentCount = 1,
+            Kind = BlockOperationKind.Write,
+            Cached = cached,
+            Durable = request.Durable,
+            Offset = request.Offset,
+            Segments = segment,
+            SegmentCount = 1,
         });
     }
 
