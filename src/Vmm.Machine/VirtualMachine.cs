@@ -96,6 +96,7 @@ public sealed partial class VirtualMachine : IDisposable
                     _outside.Console.Start(ReceiveConsoleInput);
                     consolesStarted = true;
                 }
+                StartupCode.GiveBack();
                 VmExit exit = life.Wait();
                 if (exit.Reason != VmExitReason.Reboot || _config.OnReboot.Action != RebootAction.Restart)
                 {

@@ -46,14 +46,14 @@ internal static class Virtio
         // 3 GiB, of which little is touched: with less, QEMU's microvm puts its ACPI tables where it puts the initramfs.
         string[] commands =
         [
-            $"/vmm run --kernel /vmlinuz --initramfs /initramfs --cmdline '{append}' --cpus boot=1 --memory size=3072M --serial null --console tty"
+            $"/vmm run --kernel /vmlinuz --initramfs /initramfs --cmdline '{append}' --cpus boot=1 --memory size=3072M --bus mmio --serial null --console tty"
             + $" --disk path=/dev/drive/root,readonly=on --disk path={Scratch}/disk,direct=on --net tap=vmmbench,mac=12:34:56:78:9a:bc",
-            "qemu-system-x86_64 -M microvm,acpi=on,pcie=on,rtc=on,isa-serial=on -accel kvm -cpu host,-x2apic -m 3072 -display none -no-reboot -nodefaults"
+            "qemu-system-x86_64 -M microvm,acpi=on,rtc=on,isa-serial=on -accel kvm -cpu host,-x2apic -m 3072 -display none -no-reboot -nodefaults"
             + $" -serial null -kernel /vmlinuz -initrd /initramfs -append '{append}' -object iothread,id=io"
-            + " -chardev stdio,id=console,signal=off -device virtio-serial-pci -device virtconsole,chardev=console"
-            + " -drive id=root,if=none,format=raw,readonly=on,file=/dev/drive/root -device virtio-blk-pci,drive=root"
-            + $" -drive id=disk,if=none,format=raw,cache=none,aio=io_uring,file={Scratch}/disk -device virtio-blk-pci,drive=disk,iothread=io"
-            + " -netdev tap,id=net,ifname=vmmbench,script=no,downscript=no -device virtio-net-pci,netdev=net,mac=12:34:56:78:9a:bc",
+            + " -chardev stdio,id=console,signal=off -device virtio-serial-device -device virtconsole,chardev=console"
+            + " -drive id=root,if=none,format=raw,readonly=on,file=/dev/drive/root -device virtio-blk-device,drive=root"
+            + $" -drive id=disk,if=none,format=raw,cache=none,aio=io_uring,file={Scratch}/disk -device virtio-blk-device,drive=disk,iothread=io"
+            + " -netdev tap,id=net,ifname=vmmbench,script=no,downscript=no -device virtio-net-device,netdev=net,mac=12:34:56:78:9a:bc",
         ];
         string[] names = ["vmm", "QEMU microvm"];
         var samples = new Dictionary<string, List<Sample>>[] { [], [] };
