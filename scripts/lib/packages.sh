@@ -12,7 +12,7 @@ packages_in_group() {
     case $1 in
         # libicu and libssl are what the .NET SDK itself needs; gcc links NativeAOT binaries where there is no clang.
         build) echo "ca-certificates libstdc++6 libssl3|libssl3t64 libicu72|libicu76 gcc libc6-dev zlib1g-dev" ;;
-        tests) echo "gcc libc6-dev acpica-tools liblz4-1 libzstd1 liblzma5" ;;
+        tests) echo "gcc libc6-dev iproute2 acpica-tools liblz4-1 libzstd1 liblzma5" ;;
         guest-images) echo "busybox-static cpio gzip xz-utils zstd lz4 kmod gcc libc6-dev debian-archive-keyring ca-certificates" ;;
         disks) echo "mmdebstrap e2fsprogs debian-archive-keyring ca-certificates" ;;
         small-kernel) echo "busybox-static cpio gzip xz-utils gcc libc6-dev make flex bison bc perl libelf-dev libssl-dev python3-minimal

@@ -5,8 +5,8 @@ using Vmm.Machine.Configuration;
 namespace Vmm.Cli;
 
 /// <summary>
-/// The commands and their options. Only the command that is called gets its options: making all of them would be most of the
-/// program's start.
+/// The commands and their options. Only the command that is called gets its options, and of those only the ones that are given: making all
+/// of them would be most of the program's start.
 /// </summary>
 internal static class CommandTree
 {
@@ -44,7 +44,7 @@ internal static class CommandTree
         {
             var command = new Command(name, help);
             if (args is null || name == called)
-                AddOptions(command);
+                AddOptions(command, args);
             root.Subcommands.Add(command);
         }
 
@@ -79,23 +79,27 @@ internal static class CommandTree
             builder.AddOption(LogConfig.LevelOption, "debug");
         foreach (OptionSchema option in VmConfig.Options)
         {
-            if (parsed.GetResult(option.Name) is OptionResult { Implicit: false } result)
-            {
-                foreach (Token token in result.Tokens)
-                    builder.AddOption(option, token.Value);
-            }
+            if (Find(parsed.CommandResult.Command, option.Name) is not { } made || parsed.GetResult(made) is not { Implicit: false } result)
+                continue;
+            foreach (Token token in result.Tokens)
+                builder.AddOption(option, token.Value);
         }
 
         return builder.Build();
     }
 
-    private static void AddOptions(Command command)
+    private static void AddOptions(Command command, string[]? args)
     {
         switch (command.Name)
         {
             case "run" or "config":
+                bool every = args is null || !Array.TrueForAll(args, IsKnown);
                 foreach (OptionSchema option in VmConfig.Options)
+                {
+                    if (!every && !Array.Exists(args!, arg => Names(arg, option.Name)))
+                        continue;
                     command.Options.Add(VmConfig.Repeats(option) ? Make<string[]>(option, ArgumentArity.OneOrMore) : Make<string>(option, ArgumentArity.ExactlyOne));
+                }
                 command.Options.Add(new Option<string>(ConfigName)
                 {
                     Description = "A configuration in JSON; options and VMM_* variables go before it.",
@@ -111,6 +115,25 @@ internal static class CommandTree
                 break;
         }
     }
+
+    /// <summary>Whether an argument is no option, or one of a machine's; for the help and for errors all options have to be there.</summary>
+    private static bool IsKnown(string arg) =>
+        !arg.StartsWith('-') || Names(arg, ConfigName) || VmConfig.Options.Any(option => Names(arg, option.Name));
+
+    private static Option? Find(Command command, string name)
+    {
+        foreach (Option option in command.Options)
+        {
+            if (option.Name == name)
+                return option;
+        }
+
+        return null;
+    }
+
+    // --name VALUE, --name=VALUE or --name:VALUE.
+    private static bool Names(string arg, string option) =>
+        arg.StartsWith(option, StringComparison.Ordinal) && (arg.Length == option.Length || arg[option.Length] is '=' or ':');
 
     private static Option<T> Make<T>(OptionSchema option, ArgumentArity arity) =>
         new(option.Name) { Description = option.Help, HelpName = option.Argument, Arity = arity };
