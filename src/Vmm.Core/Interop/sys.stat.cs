@@ -28,6 +28,7 @@ internal static unsafe partial class LibC
     internal const int S_IFBLK = 0x6000;
     internal const int S_IFREG = 0x8000;
     internal const int S_IFDIR = 0x4000;
+    internal const int S_IFSOCK = 0xC000;
 
     [LibraryImport(libc, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     internal static partial int statx(int dirfd, string pathname, int flags, uint mask, statx* statxbuf);
