@@ -162,6 +162,20 @@ internal sealed class KvmInterruptRouter : IInterruptRouter
 
         public void Raise() => _event.Signal();
 
+        public bool TryAttach(EventNotifier call)
+        {
+            if (!_vm.TryIrqfd(call.Number, Gsi, connect: true))
+                return false;
+            // KVM looks whether it is signalled already and raises then, but leaves the signal there; later ones it takes itself. So
+            // whatever is left has been raised, also what came since.
+            _ = call.TryConsume();
+            return true;
+        }
+
+        // KVM takes it off the eventfd, with the signals that it has raised, under the lock that signals take; then it waits for the
+        // raises that are under way.
+        public void Detach(EventNotifier call) => _ = _vm.TryIrqfd(call.Number, Gsi, connect: false);
+
         public virtual void Dispose()
         {
             if (_disposed)

@@ -158,6 +158,13 @@ internal sealed unsafe class KvmVm : IDisposable
         KvmError.Check(ioctl(_fd.Number, KVM_IRQFD, &irqfd), $"disconnect an eventfd from interrupt {gsi}");
     }
 
+    /// <summary>KVM_IRQFD for an eventfd that follows what a guest does: false where KVM refuses.</summary>
+    internal bool TryIrqfd(int eventFd, uint gsi, bool connect)
+    {
+        var irqfd = new kvm_irqfd { fd = (uint)eventFd, gsi = gsi, flags = connect ? 0 : KVM_IRQFD_FLAG_DEASSIGN };
+        return ioctl(_fd.Number, KVM_IRQFD, &irqfd) >= 0;
+    }
+
     /// <summary>
     /// KVM_IOEVENTFD: a guest's write there signals the eventfd and goes on without us. A length of 0 matches any width (MMIO);
     /// <paramref name="match"/> restricts it to one value.

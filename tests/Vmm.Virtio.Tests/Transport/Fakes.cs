@@ -167,17 +167,68 @@ internal sealed class FakeDoorbells : IDoorbellRegistrar
     }
 }
 
-internal sealed class FakeTrigger : IInterruptTrigger
+internal class FakeTrigger : IInterruptTrigger
 {
+    private static readonly HashSet<EventNotifier> s_everywhere = [];
+
+    private readonly HashSet<EventNotifier> _attached = [];
     private int _raised;
 
-    public int Raised => Volatile.Read(ref _raised);
+    /// <summary>How often it was raised, signals of attached eventfds included.</summary>
+    public int Raised
+    {
+        get
+        {
+            foreach (EventNotifier call in _attached)
+                TakeSignal(call);
+            return Volatile.Read(ref _raised);
+        }
+    }
+
+    public IReadOnlyCollection<EventNotifier> Attached => _attached;
+
+    /// <summary>How often something was attached.</summary>
+    public int Attachments { get; private set; }
+
+    public bool Refuses { get; set; }
 
     public bool IsDisposed { get; private set; }
 
     public void Raise() => Interlocked.Increment(ref _raised);
 
-    public void Dispose() => IsDisposed = true;
+    public bool TryAttach(EventNotifier call)
+    {
+        if (Refuses)
+            return false;
+        lock (s_everywhere)
+            Assert.True(s_everywhere.Add(call), "An eventfd is attached twice.");
+        Assert.True(_attached.Add(call));
+        Attachments++;
+        TakeSignal(call);
+        return true;
+    }
+
+    public void Detach(EventNotifier call)
+    {
+        if (!_attached.Remove(call))
+            return;
+        lock (s_everywhere)
+            s_everywhere.Remove(call);
+        TakeSignal(call);
+    }
+
+    public void Dispose()
+    {
+        Assert.Empty(_attached);
+        IsDisposed = true;
+    }
+
+    // KVM does so at the signal; here it is soon enough when somebody looks.
+    private void TakeSignal(EventNotifier call)
+    {
+        if (call.TryConsume())
+            Raise();
+    }
 }
 
 internal static class OtherThread
