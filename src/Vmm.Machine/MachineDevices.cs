@@ -51,7 +51,7 @@ internal sealed class MachineDevices : IDisposable
         AddDebugging(outside.Debug, bootTimer);
         AddPci(events);
         _router = new KvmInterruptRouter(parts.Vm);
-        _slots = new VirtioSlots(parts, _pci, _router, outside.Report);
+        _slots = new VirtioSlots(parts, _pci, _router, outside.Report, outside.Threads.Relay);
         try
         {
             AddVirtio(outside);
