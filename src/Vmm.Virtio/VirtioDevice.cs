@@ -82,6 +82,11 @@ public abstract class VirtioDevice : IDisposable
     /// </summary>
     public abstract void StartQueue(in VirtQueueSetup setup);
 
+    /// <summary>Every queue that is to be started now was: a device that begins with all of them at once does.</summary>
+    public virtual void QueuesStarted()
+    {
+    }
+
     /// <summary>
     /// Asks for a stop of a queue that was started, without waiting for it. <see cref="StopQueue"/> follows in any case, and before it only
     /// this again and <see cref="IsQueueStopped"/>.

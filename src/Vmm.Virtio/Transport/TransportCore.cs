@@ -112,8 +112,7 @@ internal sealed partial class TransportCore : IVirtioHost, IDisposable
             Interlocked.Or(ref _status, DriverOk);
             _interrupts.DriverReady();
             Activate();
-            foreach (TransportQueue queue in _queues)
-                StartIfDue(queue);
+            StartAll();
         }
     }
 
@@ -154,6 +153,7 @@ internal sealed partial class TransportCore : IVirtioHost, IDisposable
         queue.Enabled = true;
         queue.Ring = VirtQueueState.Initial;
         StartIfDue(queue);
+        TellStarted();
     }
 
     /// <summary>A doorbell that came through a register. Needs no lock.</summary>
@@ -233,8 +233,7 @@ internal sealed partial class TransportCore : IVirtioHost, IDisposable
     internal void Resume()
     {
         _paused = false;
-        foreach (TransportQueue queue in _queues)
-            StartIfDue(queue);
+        StartAll();
     }
 
     /// <summary>
@@ -252,8 +251,7 @@ internal sealed partial class TransportCore : IVirtioHost, IDisposable
         _silenced = silenced;
         if (silenced)
             return;
-        foreach (TransportQueue queue in _queues)
-            StartIfDue(queue);
+        StartAll();
     }
 
     /// <summary>What both transports save.</summary>
@@ -360,6 +358,25 @@ internal sealed partial class TransportCore : IVirtioHost, IDisposable
         catch (Exception e)
         {
             Broken("start it", e);
+        }
+    }
+
+    private void StartAll()
+    {
+        foreach (TransportQueue queue in _queues)
+            StartIfDue(queue);
+        TellStarted();
+    }
+
+    private void TellStarted()
+    {
+        try
+        {
+            Device.QueuesStarted();
+        }
+        catch (Exception e)
+        {
+            Broken("start its queues", e);
         }
     }
 
