@@ -68,6 +68,8 @@ internal static class Handshake
         byte[] configuration = new byte[settings.ConfigurationLength];
         if (configuration.Length > 0)
             channel.ReadConfiguration(0, configuration);
+        foreach ((int offset, byte[] bytes) in settings.ConfigurationOverlay)
+            bytes.CopyTo(configuration.AsSpan(offset));
         return configuration;
     }
 

@@ -34,8 +34,14 @@ public sealed record VhostUserSettings
     /// </summary>
     public byte[]? Configuration { get; init; }
 
+    /// <summary>What stands in the back-end's configuration space on this side's word, as the number of queues: offsets and bytes.</summary>
+    public IReadOnlyList<(int Offset, byte[] Bytes)> ConfigurationOverlay { get; init; } = [];
+
     /// <summary>Features that this side adds, and that the back-end need not know.</summary>
     public ulong OwnFeatures { get; init; }
+
+    /// <summary>Features that the back-end may offer, and that are not offered to a guest.</summary>
+    public ulong RefusedFeatures { get; init; }
 
     /// <summary>The MTU that the back-end is told (NET_SET_MTU), where it can be; null for none.</summary>
     public ushort? Mtu { get; init; }
