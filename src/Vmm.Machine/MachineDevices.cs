@@ -165,7 +165,7 @@ internal sealed class MachineDevices : IDisposable
 
     private void AddVirtio(MachineOutside outside)
     {
-        var around = new DeviceSurroundings(_parts.Layout, _parts.Ram, _parts.Slots, outside.Threads, outside.Report);
+        var around = new DeviceSurroundings(_parts.Layout, _parts.Ram, _parts.Slots, _parts.SharedMemory, outside.Threads, outside.Report);
         outside.Threads.Begin();
         foreach (VirtioPlan plan in outside.Virtio.Plans)
         {

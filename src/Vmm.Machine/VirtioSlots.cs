@@ -94,6 +94,13 @@ internal sealed class VirtioSlots : IDisposable
         IDisposable owner = device;
         try
         {
+            foreach (SharedMemoryRegion region in device.SharedMemory)
+            {
+                _parts.Faults.Add(region);
+                // Its own place in the layout is no BAR's and no slot's: somebody must answer there too.
+                if (region.PreferredAddress is { } home)
+                    _parts.Mmio.Add(home, region.Length, new PreferredPlace(region), device.Id);
+            }
             if (bus == VirtioBus.Mmio)
                 AddMmio(device, ref owner);
             else
@@ -137,7 +144,7 @@ internal sealed class VirtioSlots : IDisposable
         if (region.Length > _sharedMemory - _bars.Window.Start || !_bars.TryAllocateAt(start, region.Length))
             throw NoRoom(device, region.Length);
         // On the bus, so that no BAR can cover it.
-        _parts.Mmio.Add(start, region.Length, new UnmappedMemory(), device.Id);
+        _parts.Mmio.Add(start, region.Length, region.Behind, device.Id);
         _sharedMemory = start;
         return start;
     }

@@ -131,6 +131,13 @@ public abstract class VirtioDevice : IDisposable
         GC.SuppressFinalize(this);
     }
 
+    /// <summary>Tells the counters of its shared memory regions.</summary>
+    protected void ReportSharedMemory(ICounterSink sink)
+    {
+        foreach (SharedMemoryRegion region in SharedMemory)
+            region.Counters.Report(sink);
+    }
+
     /// <summary>Gives back what it holds.</summary>
     protected virtual void Dispose(bool disposing)
     {

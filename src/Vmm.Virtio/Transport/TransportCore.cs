@@ -2,6 +2,7 @@ using System.Numerics;
 using Vmm.Core;
 using Vmm.Core.Memory;
 using Vmm.Virtio.Queues;
+using Vmm.Virtio.SharedMemory;
 using static Vmm.Virtio.Transport.DeviceStatus;
 
 namespace Vmm.Virtio.Transport;
@@ -46,6 +47,8 @@ internal sealed partial class TransportCore : IVirtioHost, IDisposable
         _queues = new TransportQueue[device.QueueSizes.Count];
         for (int i = 0; i < _queues.Length; i++)
             _queues[i] = new TransportQueue(i, device.QueueSizes[i], device.HasExternalCalls);
+        foreach (SharedMemoryRegion region in device.SharedMemory)
+            region.ReportTo(Log);
     }
 
     /// <summary>The transport's lock: one call of a driver at a time.</summary>

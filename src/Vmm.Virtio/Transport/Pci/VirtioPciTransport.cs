@@ -75,7 +75,7 @@ internal sealed partial class VirtioPciTransport : IPciFunction, IVirtioTranspor
         _bars =
         [
             new Bar(VirtioPciLayout.RegistersBar, _layout.RegistersSize, new RegistersBar(this)),
-            new Bar(VirtioPciLayout.SharedMemoryBar, _layout.SharedMemorySize, new UnmappedMemory()),
+            new Bar(VirtioPciLayout.SharedMemoryBar, _layout.SharedMemorySize, new SharedMemoryBar(device.SharedMemory, _layout.SharedMemory)),
         ];
         ConfigureInterrupts();
     }
