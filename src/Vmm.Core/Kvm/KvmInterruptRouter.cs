@@ -160,7 +160,7 @@ internal sealed class KvmInterruptRouter : IInterruptRouter
 
         protected uint Gsi { get; }
 
-        public void Raise() => _event.Signal();
+        public virtual void Raise() => _event.Signal();
 
         public bool TryAttach(EventNotifier call)
         {
@@ -192,6 +192,15 @@ internal sealed class KvmInterruptRouter : IInterruptRouter
         private (ulong Address, uint Data)? _routed;
         private bool _freed;
 
+        // KVM keeps a raise of a GSI without a route for a worker thread, which may find the next route there.
+        private volatile bool _hasRoute;
+
+        public override void Raise()
+        {
+            if (_hasRoute)
+                base.Raise();
+        }
+
         public bool Route(ulong address, uint data)
         {
             lock (router._lock)
@@ -202,6 +211,7 @@ internal sealed class KvmInterruptRouter : IInterruptRouter
                     return true;
                 bool done = router.TrySet(Gsi, address, data);
                 _routed = done ? (address, data) : null;
+                _hasRoute = done;
                 return done;
             }
         }
@@ -213,6 +223,7 @@ internal sealed class KvmInterruptRouter : IInterruptRouter
                 if (_routed == null)
                     return;
                 _routed = null;
+                _hasRoute = false;
                 router.Clear(Gsi);
             }
         }

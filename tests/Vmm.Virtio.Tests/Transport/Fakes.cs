@@ -14,6 +14,8 @@ internal sealed class FakeDevice(ushort[]? queueSizes = null, SharedMemoryRegion
     private readonly ushort[] _sizes = queueSizes ?? [256, 64, 16];
     private readonly Dictionary<int, VirtQueueSetup> _running = [];
     private readonly Dictionary<int, VirtQueueState> _stopped = [];
+    private volatile bool _holds;
+    private volatile int _begun;
 
     public const ulong OwnFeature = 1UL << 5;
 
@@ -37,11 +39,25 @@ internal sealed class FakeDevice(ushort[]? queueSizes = null, SharedMemoryRegion
 
     public Exception? Fails { get; set; }
 
+    /// <summary>Others serve its queues.</summary>
+    public bool IsExternal { get; init; }
+
+    /// <summary>Whoever serves its queues does not let go of them yet. Any thread.</summary>
+    public bool Holds { get => _holds; set => _holds = value; }
+
+    /// <summary>Queues that it was asked to stop, and was not told of as stopped yet.</summary>
+    public HashSet<int> Begun { get; } = [];
+
+    /// <summary>How many stops were begun so far. Any thread.</summary>
+    public int StopsBegun => _begun;
+
     public override ulong OfferedFeatures => Offered;
 
     public override IReadOnlyList<ushort> QueueSizes => _sizes;
 
     public override IReadOnlyList<SharedMemoryRegion> SharedMemory { get; } = sharedMemory ?? [];
+
+    public override bool HasExternalCalls => IsExternal;
 
     public override int ConfigurationLength => Configuration.Length;
 
@@ -69,8 +85,22 @@ internal sealed class FakeDevice(ushort[]? queueSizes = null, SharedMemoryRegion
         Calls.Add($"start {setup.Index}");
     }
 
+    public override void BeginStopQueue(int index)
+    {
+        Assert.Contains(index, _running);
+        if (Begun.Add(index))
+            _begun++;
+    }
+
+    public override bool IsQueueStopped(int index)
+    {
+        Assert.Contains(index, Begun);
+        return !_holds;
+    }
+
     public override VirtQueueState StopQueue(int index)
     {
+        Assert.True(Begun.Remove(index), "A queue is stopped that nobody has asked to stop.");
         Stopping?.Invoke(index);
         if (_running.Remove(index, out VirtQueueSetup setup))
         {
