@@ -40,7 +40,10 @@ public interface IInterruptTrigger : IDisposable
     void Detach(EventNotifier call);
 }
 
-/// <summary>A message-signalled interrupt.</summary>
+/// <summary>
+/// A message-signalled interrupt. A raise while it goes nowhere is lost, or comes by the route that is set next: KVM looks for the route
+/// later then, on a thread of its own.
+/// </summary>
 public interface IMessageInterrupt : IInterruptTrigger
 {
     /// <summary>Says what a raise sends, from now on. The same message again costs nothing.</summary>
