@@ -29,8 +29,7 @@ public sealed class VhostUserDevice : VirtioDevice
     /// <param name="backEnd">It; outlives the device, which is its only one.</param>
     /// <param name="slots">The guest's address space, for what the back-end maps.</param>
     /// <param name="quota">How much it may map.</param>
-    /// <param name="log">Takes sentences about the guest's use of shared memory.</param>
-    public VhostUserDevice(VhostUserBackEnd backEnd, IGuestMemorySlots slots, SharedMemoryQuota quota, Action<string> log)
+    public VhostUserDevice(VhostUserBackEnd backEnd, IGuestMemorySlots slots, SharedMemoryQuota quota)
         : base(IdOf(backEnd), backEnd.Settings.Type)
     {
         _backEnd = backEnd;
@@ -133,7 +132,7 @@ public sealed class VhostUserDevice : VirtioDevice
         ArgumentNullException.ThrowIfNull(sink);
         _backEnd.ReportCounters(sink);
         foreach (SharedMemoryWindow window in _windows)
-            window.ReportCounters(sink);
+            window.Counters.Report(sink);
     }
 
     /// <summary>A file is to be seen in a region. On the back-end's channel.</summary>
