@@ -64,6 +64,9 @@ public sealed partial class BackEndSession
 
     public bool HasEnded => _ended.IsSet;
 
+    /// <summary>Whether <see cref="Disconnect"/> was called, or the connection has ended: nothing is to be done for the guest any more.</summary>
+    public bool IsGoing => _hurry.IsSet;
+
     public bool HasFeature(ulong mask) => (AckedFeatures & mask) == mask;
 
     public bool HasProtocolFeature(ProtocolFeatures mask) => (AckedProtocolFeatures & mask) == mask;

@@ -203,7 +203,8 @@ public sealed unsafe class Vring
                 }
                 EventFd.WaitAny(ready ? _kickFd : null, _wake, ready && _kickFd == null ? 1 : -1);
                 EventFd.Drain(_wake);
-                if (!_enabled || Error != null || _stopping)
+                // A ring that was enabled meanwhile is resumed first, kicked or not.
+                if (!ready || !_enabled || _stopping)
                     continue;
                 if (_kickFd != null)
                 {
