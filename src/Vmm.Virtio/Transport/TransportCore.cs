@@ -60,6 +60,12 @@ internal sealed partial class TransportCore : IVirtioHost, IDisposable
 
     internal byte Status => (byte)Volatile.Read(ref _status);
 
+    /// <summary>
+    /// The device status as a driver reads it. A device that breaks while it has no driver says so only once it has one again: drivers wait
+    /// for zero after a reset, for ever.
+    /// </summary>
+    internal byte VisibleStatus => Status is var status && (status & DriverBits) != 0 ? status : (byte)0;
+
     /// <summary>Changes with the configuration space (§2.5).</summary>
     internal uint ConfigurationGeneration => Volatile.Read(ref _generation);
 

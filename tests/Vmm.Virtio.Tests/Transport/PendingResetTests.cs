@@ -1,5 +1,4 @@
 using Vmm.Core;
-using Vmm.Core.Bus;
 using Vmm.Virtio.Transport;
 using Vmm.Virtio.Transport.Mmio;
 
@@ -42,6 +41,22 @@ public sealed class PendingResetTests : IDisposable
         Assert.Equal(["stop 0", "stop 1", "stop 2", "reset"], _pci.Device.Calls);
         _pci.Start();
         Assert.Equal(3, _pci.Device.Running.Count);
+    }
+
+    /// <summary>Its back-end may go at any time, also between the end of a reset and the read that a driver waits for it with.</summary>
+    [Fact]
+    public void A_device_that_breaks_without_a_driver_has_been_reset_all_the_same()
+    {
+        _pci.Device.Holds = false;
+        IVirtioHost host = _pci.Device.Activation!.Host;
+        Write(0x14, 0, 1);
+        host.NeedsReset("its back-end went");
+        Assert.Equal(0UL, Read(0x14, 1));
+        Write(0x14, 1, 1);
+        Assert.Equal(65UL, Read(0x14, 1));
+        Write(0x14, 0, 1);
+        Write(0x14, 1, 1);
+        Assert.Equal(1UL, Read(0x14, 1));
     }
 
     [Fact]

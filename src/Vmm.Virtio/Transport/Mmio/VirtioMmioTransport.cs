@@ -274,7 +274,7 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
         DeviceFeatures => _core.DeviceFeatures,
         QueueSizeMax => _core.SelectedQueue?.MaximumSize ?? 0u,
         QueueReady => _core.SelectedQueue is { Enabled: true } ? 1u : 0u,
-        Status => _core.Status,
+        Status => _core.VisibleStatus,
         ShmLenLow => (uint)SelectedSharedMemory.Length,
         ShmLenHigh => (uint)(SelectedSharedMemory.Length >> 32),
         ShmBaseLow => (uint)SelectedSharedMemory.Address,

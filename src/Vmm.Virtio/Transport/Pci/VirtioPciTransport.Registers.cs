@@ -115,7 +115,7 @@ internal sealed partial class VirtioPciTransport
         BinaryPrimitives.WriteUInt32LittleEndian(all[Common.DriverFeature..], _core.DriverFeatures);
         BinaryPrimitives.WriteUInt16LittleEndian(all[Common.ConfigMsixVector..], _interrupts.ConfigurationVector);
         BinaryPrimitives.WriteUInt16LittleEndian(all[Common.NumQueues..], (ushort)_core.Queues.Length);
-        all[Common.DeviceStatus] = _core.Status;
+        all[Common.DeviceStatus] = _core.VisibleStatus;
         all[Common.ConfigGeneration] = (byte)_core.ConfigurationGeneration;
         BinaryPrimitives.WriteUInt16LittleEndian(all[Common.QueueSelect..], (ushort)_core.QueueSelect);
         BinaryPrimitives.WriteUInt16LittleEndian(all[Common.QueueMsixVector..], NoVector);
