@@ -16,9 +16,6 @@ internal sealed partial class TransportCore
     /// </summary>
     internal bool IsResetting { get; private set; }
 
-    /// <summary>Whether a disabling of the selected queue is under way.</summary>
-    internal bool IsDisablingQueue => SelectedQueue is { Ending: QueueEnding.Disable };
-
     /// <summary>Completes the resets that are under way and need not wait any more.</summary>
     internal void Settle()
     {

@@ -269,10 +269,13 @@ public sealed class PendingResetTests : IDisposable
                 mmio.Write32(0x050, 1);
             });
         }
+        // Dropped during a reset of the device.
+        OtherThread.Run(() => mmio.Write32(0x030, 2));
         Assert.False(writer.Join(50));
         Assert.Equal(3, device.Running.Count);
         device.Holds = false;
         Assert.True(writer.Join(s_watchdog));
+        mmio.Write32(0x030, 1);
         Assert.Equal(register == 0x070 ? [] : [0, 2], device.Running.Keys.Order());
         Assert.Equal((register == 0x070 ? 0u : 15u, 0u), (mmio.Read32(0x070), mmio.Read32(0x044)));
         mmio.Dispose();

@@ -132,14 +132,16 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
                 Interlocked.And(ref _interruptStatus, ~(int)value);
                 break;
             default:
+                TransportQueue? queue;
                 lock (_core.Gate)
                 {
                     _core.Settle();
                     if (!_core.IsResetting)
                         WriteRegister((int)offset, value);
+                    queue = _core.SelectedQueue;
                 }
                 if (value == 0 && offset is Status or QueueReady)
-                    AwaitStop();
+                    AwaitStop(queue);
                 break;
         }
     }
@@ -148,7 +150,7 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
     /// Waits until the reset, or the stop of a queue, that was written is complete: drivers take it to be so at once. Others get at the
     /// registers meanwhile; it is over too when somebody else completes it.
     /// </summary>
-    private void AwaitStop()
+    private void AwaitStop(TransportQueue? queue)
     {
         var spin = default(SpinWait);
         while (true)
@@ -156,7 +158,7 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
             lock (_core.Gate)
             {
                 _core.Settle();
-                if (!_core.IsResetting && !_core.IsDisablingQueue)
+                if (!_core.IsResetting && queue is not { Ending: QueueEnding.Disable })
                     return;
             }
             // Sleeps a millisecond at a time soon.
