@@ -97,6 +97,7 @@ internal sealed class VirtioSlots : IDisposable
             foreach (SharedMemoryRegion region in device.SharedMemory)
             {
                 _parts.Faults.Add(region);
+                region.ShareWithDevices(_parts.Memory);
                 // Its own place in the layout is no BAR's and no slot's: somebody must answer there too.
                 if (region.PreferredAddress is { } home)
                     _parts.Mmio.Add(home, region.Length, new PreferredPlace(region), device.Id);
@@ -115,6 +116,9 @@ internal sealed class VirtioSlots : IDisposable
 
     public void Dispose()
     {
+        // All stand still before the first is gone: one may be using another's shared memory.
+        foreach (IVirtioTransport transport in _transports)
+            transport.Pause();
         foreach (IVirtioTransport transport in _transports)
             transport.Dispose();
     }

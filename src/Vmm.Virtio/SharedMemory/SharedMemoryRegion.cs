@@ -57,6 +57,11 @@ public abstract class SharedMemoryRegion : IGuestFaultHandler
     /// <summary>Says who takes clauses about what goes wrong in it; a transport does once. They are few, however often it happens.</summary>
     internal void ReportTo(Action<string> log) => _log = log;
 
+    /// <summary>Lets devices use it as memory for buffers from now on, wherever it is. Only for a region behind which nobody can make them wait for ever.</summary>
+    internal virtual void ShareWithDevices(GuestMemory memory)
+    {
+    }
+
     /// <summary>Whether the guest sees it at <see cref="PreferredAddress"/> now.</summary>
     internal virtual bool IsAtPreferredAddress => false;
 

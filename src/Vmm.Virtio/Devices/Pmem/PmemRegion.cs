@@ -18,6 +18,7 @@ internal sealed unsafe class PmemRegion : SharedMemoryRegion
     private readonly ulong _fileLength;
     private readonly ulong _home;
     private readonly Lock _lock = new();
+    private GuestMemory? _memory;
     private ulong _address;
     private bool _removed;
 
@@ -65,6 +66,17 @@ internal sealed unsafe class PmemRegion : SharedMemoryRegion
             Volatile.Write(ref _address, address);
             // Where that is refused it is not where the driver thinks it no longer is, either.
             _mapping.TryPlace(address);
+            _memory?.SetVanishing(this, new AddressRange(address, Length), _mapping.Host);
+        }
+    }
+
+    /// <inheritdoc/>
+    internal override void ShareWithDevices(GuestMemory memory)
+    {
+        lock (_lock)
+        {
+            _memory = memory;
+            memory.SetVanishing(this, new AddressRange(_address, Length), _mapping.Host);
         }
     }
 
@@ -94,6 +106,7 @@ internal sealed unsafe class PmemRegion : SharedMemoryRegion
         {
             _removed = true;
             _mapping.Hide();
+            _memory?.SetVanishing(this, default, 0);
         }
     }
 }
