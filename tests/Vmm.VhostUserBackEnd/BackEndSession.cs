@@ -182,6 +182,9 @@ public sealed partial class BackEndSession
             case FaultKind.Nack:
                 Send(new Reply(message.Request, U64.ToBytes(fault.Value)));
                 return;
+            case FaultKind.Before:
+                fault.Action?.Invoke(this, message);
+                break;
         }
         Reply? reply = Serve(message);
         if (fault.Kind == FaultKind.Unsolicited)

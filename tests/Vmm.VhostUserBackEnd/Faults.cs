@@ -58,6 +58,9 @@ public enum FaultKind
 
     /// <summary>Whatever <see cref="Fault.Action"/> does, in place of serving the request.</summary>
     Act,
+
+    /// <summary>Whatever <see cref="Fault.Action"/> does, before the request is served as it should be.</summary>
+    Before,
 }
 
 /// <summary>A fault: data, so that a scenario can be named, printed and repeated.</summary>
@@ -82,7 +85,7 @@ public sealed record Fault(FaultKind Kind, ulong Value = 0)
     /// <summary>The payload of <see cref="FaultKind.Payload"/>.</summary>
     public byte[]? Bytes { get; init; }
 
-    /// <summary>What <see cref="FaultKind.Act"/> does. It answers itself, where it wants to.</summary>
+    /// <summary>What <see cref="FaultKind.Act"/> does, which answers itself where it wants to, or <see cref="FaultKind.Before"/>.</summary>
     public Action<BackEndSession, Message>? Action { get; init; }
 
     public static Fault Version(uint version) => new(FaultKind.Version, version);
@@ -105,10 +108,12 @@ public sealed record Fault(FaultKind Kind, ulong Value = 0)
 
     public static Fault Answer(byte[] payload) => new(FaultKind.Payload) { Bytes = payload };
 
+    public static Fault Before(Action<BackEndSession, Message> action) => new(FaultKind.Before) { Action = action };
+
     public static Fault Act(Action<BackEndSession, Message> action) => new(FaultKind.Act) { Action = action };
 
     /// <summary>Whether there is nothing to get wrong where the request wants no reply.</summary>
-    internal bool SpoilsReply => Kind is not (FaultKind.Silence or FaultKind.Unsolicited or FaultKind.Close or FaultKind.CloseAfter or FaultKind.Slow or FaultKind.Act);
+    internal bool SpoilsReply => Kind is not (FaultKind.Silence or FaultKind.Unsolicited or FaultKind.Close or FaultKind.CloseAfter or FaultKind.Slow or FaultKind.Act or FaultKind.Before);
 
     /// <inheritdoc/>
     public override string ToString() => Bytes is { } bytes ? $"{Kind} {Convert.ToHexStringLower(bytes)}" : $"{Kind} {Value}";

@@ -96,5 +96,8 @@ public sealed class ShmemDevice : DeviceModel
 
     public override int QueueCount => _queues;
 
+    /// <summary>Zeros, so that there is something to ask for.</summary>
+    public override byte[] InitialConfig => new byte[64];
+
     public override int Handle(BackEndSession session, Vring queue, Chain chain) => chain.Write(0, chain.ReadAll());
 }

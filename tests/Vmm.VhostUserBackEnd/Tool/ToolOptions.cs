@@ -22,7 +22,8 @@ internal sealed class ToolOptions
             --without=NAME,...          protocol features that are not offered
             --state=FILE                the device state that is saved
             --fault=REQUEST:KIND[:VALUE][@FIRST[xTIMES]]   what goes wrong, e.g. GET_FEATURES:Silence or SET_VRING_KICK:Nack:5@2
-        vhost-user-backend conformance --socket=PATH [--client] [--scenario=NAME...] [--list] [--timeout=SECONDS] [--on-start=COMMAND]
+        vhost-user-backend conformance --socket=PATH [--client] [--scenario=NAME...] [--rule=mapping|migration|fault] [--list]
+            [--timeout=SECONDS] [--silence=SECONDS] [--comes-back] [--on-start=COMMAND] [--device=...] [--trace] [--verbose]
             Runs scenarios against whichever front-end connects; --on-start is run by sh for each, with VHOST_USER_SOCKET set.
         Sizes may end in K, M or G.
 
@@ -108,9 +109,9 @@ internal sealed class ToolOptions
             string[] numbers = where[1].Split('x');
             good &= numbers.Length <= 2 && int.TryParse(numbers[0], out first) && (numbers.Length == 1 || int.TryParse(numbers[1], out times));
         }
-        if (!good || !Enum.TryParse(what[0], out FrontEndRequest request) || !Enum.TryParse(what[1], out FaultKind kind) || kind is FaultKind.Act or FaultKind.Payload)
+        if (!good || !Enum.TryParse(what[0], out FrontEndRequest request) || !Enum.TryParse(what[1], out FaultKind kind) || kind is FaultKind.Act or FaultKind.Before or FaultKind.Payload)
             throw VmmException.Configuration($"'{text}' is no fault: it is REQUEST:KIND[:VALUE][@FIRST[xTIMES]], with a kind of {string.Join(", ", Enum.GetNames<FaultKind>())} "
-                + "but Act and Payload.");
+                + "but Act, Before and Payload.");
         return backEnd.Plan(request, new Fault(kind, what.Length == 3 ? Size(what[2]) : 0), first, times);
     }
 
@@ -141,7 +142,7 @@ internal sealed class ToolOptions
         return all;
     }
 
-    private DeviceModel MakeDevice()
+    internal DeviceModel MakeDevice()
     {
         switch (Required("device"))
         {
