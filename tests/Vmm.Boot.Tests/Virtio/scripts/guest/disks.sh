@@ -60,7 +60,7 @@ ended() { ! kill -0 $load 2>/dev/null; }
 kill_under_load() {
     losses disk2
     before=$losses
-    fio --name=load --filename=/dev/vdc --ioengine=libaio --direct=1 --iodepth=16 --numjobs=4 --rw=randwrite --bs=4k --size=4m --offset_increment=4m --time_based --runtime=8 --minimal > /tmp/load 2>&1 &
+    fio --name=load --filename=/dev/vdc --ioengine=libaio --direct=1 --iodepth=16 --numjobs=4 --rw=randrw --bssplit=4k/50:128k/50 --size=4m --offset_increment=4m --time_based --runtime=8 --minimal > /tmp/load 2>&1 &
     load=$!
     sleep 3
     ask "kill -9 \$($back_end) && echo killed"
