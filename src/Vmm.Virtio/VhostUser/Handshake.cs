@@ -14,7 +14,7 @@ internal static class Handshake
     /// <exception cref="BackEndException">The back-end breaks the protocol, or cannot be that device.</exception>
     internal static BackEndOffer Negotiate(MainChannel channel, VhostUserSettings settings)
     {
-        ulong features = channel.Ask<ulong>(FrontEndRequest.GetFeatures);
+        ulong features = channel.Ask<ulong>(FrontEndRequest.GetFeatures, default, settings.FirstAnswer);
         ulong accepted = 0;
         if ((features & VhostUserFeatures.ProtocolFeatures) != 0)
         {
