@@ -156,7 +156,7 @@ public sealed partial class BackEndSession
     {
         FrontEndRequest request = message.Request;
         bool replyIsDue = HasOwnReply(request) || WantsAck(message);
-        if (BackEnd.FaultFor(request, replyIsDue) is { } fault)
+        if (BackEnd.FaultFor(this, request, replyIsDue) is { } fault)
         {
             BackEnd.Transcript.Add(TranscriptKind.Note, $"fault: {fault}");
             AnswerWrongly(message, fault);
