@@ -31,7 +31,7 @@ public sealed class BackEndTests
             Assert.False(session.Vrings[0].IsStarted);
             Assert.Empty(backEnd.Violations);
         }
-        Assert.True(session.WaitForEnd());
+        Assert.True(session.WaitForEnd(ScriptedFrontEnd.Deadline));
     }
 
     [Fact]
@@ -107,7 +107,7 @@ public sealed class BackEndTests
             frontEnd.Send(12, 1, [(ulong)0x100], frontEnd.RamDescriptor);
             frontEnd.Ask(1, []);
         }
-        Assert.True(session.WaitForEnd());
+        Assert.True(session.WaitForEnd(ScriptedFrontEnd.Deadline));
         foreach (string part in new[] { "SET_VRING_NUM: SET_FEATURES", "SET_OWNER: it came a second", "SET_PROTOCOL_FEATURES: VHOST_USER_F", "SHMEM was not negotiated",
             "NEED_REPLY without", "99: there is no", "1 was not offered", "15 descriptors", "4 bytes", "SET_VRING_KICK: 1 descriptors" })
             Assert.Contains(backEnd.Violations, violation => violation.Contains(part, StringComparison.Ordinal));
@@ -139,12 +139,12 @@ public sealed class BackEndTests
         for (int i = 0; i < 2; i++)
         {
             UnixStream? stream = null;
-            Assert.True(SpinWait.SpinUntil(() => (stream = listener.TryAccept()) != null, 5000));
+            Assert.True(SpinWait.SpinUntil(() => (stream = listener.TryAccept()) != null, ScriptedFrontEnd.Deadline));
             using var frontEnd = new ScriptedFrontEnd(stream!);
             Assert.Equal(backEnd.Features, frontEnd.Ask(1, []));
         }
     }
 
     private static void SendOn(UnixStream stream, string hex) =>
-        Assert.Equal(0, stream.Send(Convert.FromHexString(hex.Replace(" ", "", StringComparison.Ordinal)), [], 5000));
+        Assert.Equal(0, stream.Send(Convert.FromHexString(hex.Replace(" ", "", StringComparison.Ordinal)), [], ScriptedFrontEnd.Deadline));
 }

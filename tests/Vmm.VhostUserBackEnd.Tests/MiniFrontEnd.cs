@@ -27,7 +27,8 @@ internal enum Quirks
 /// </summary>
 internal sealed unsafe class MiniFrontEnd : IDisposable
 {
-    private const int Deadline = 1000;
+    // Longer than a reply may be late, also on a machine that is busy.
+    private const int Deadline = 5000;
     private const ulong RamSize = 1 << 20;
     private const ulong UserBase = 0x7000_0000_0000;
     // MQ LOG_SHMFD REPLY_ACK BACKEND_REQ CONFIG SEND_FD INFLIGHT RESET_DEVICE MEM_SLOTS DEVICE_STATE SHMEM.

@@ -45,7 +45,10 @@ public sealed class ConformanceOptions
     public TimeSpan StartTimeout { get; init; } = TimeSpan.FromSeconds(60);
 
     /// <summary>How long it may take to see a fault that is in front of it.</summary>
-    public TimeSpan ReactionTimeout { get; init; } = TimeSpan.FromSeconds(3);
+    public TimeSpan ReactionTimeout { get; init; } = TimeSpan.FromSeconds(5);
+
+    /// <summary>How long it has to leave alone what it must not start.</summary>
+    public TimeSpan QuietTime { get; init; } = TimeSpan.FromSeconds(2);
 
     /// <summary>How long it may wait for a reply that does not come.</summary>
     public TimeSpan SilenceTimeout { get; init; } = TimeSpan.FromSeconds(15);
@@ -172,7 +175,7 @@ public static class ConformanceRunner
                 break;
             case MustDo.NotStart:
                 clock.Restart();
-                while (clock.Elapsed < options.ReactionTimeout)
+                while (clock.Elapsed < options.QuietTime)
                 {
                     bool enables = scenario.Request != FrontEndRequest.SET_VRING_ENABLE && Starts(backEnd, planned.TranscriptLength) > 0;
                     if (enables || Running(backEnd) != null)
@@ -181,8 +184,8 @@ public static class ConformanceRunner
                 }
                 break;
             case MustDo.Start:
-                if (!Until(() => Running(backEnd) != null, options.StartTimeout))
-                    throw Fail("the device was not started");
+                if (!Until(() => session.HasEnded || Running(backEnd) == session, options.StartTimeout) || session.HasEnded)
+                    throw Fail("the device was not started on this connection");
                 break;
             case MustDo.StartAgain:
                 if (!Until(() => Starts(backEnd, planned.TranscriptLength) > 0 && Running(backEnd) != null, options.StartTimeout))
@@ -223,7 +226,7 @@ public static class ConformanceRunner
         session.WaitForEnd();
         if (!Until(() => backEnd.Session != session, options.ComesBack ? options.StartTimeout : options.SilenceTimeout))
             throw options.ComesBack ? Fail("the front-end did not come back") : Skip("the front-end did not come back");
-        bool runs = Until(() => Running(backEnd) != null, scenario.Must == MustDo.Start ? options.StartTimeout : options.ReactionTimeout);
+        bool runs = Until(() => Running(backEnd) != null, scenario.Must == MustDo.Start ? options.StartTimeout : options.QuietTime);
         if (runs != (scenario.Must == MustDo.Start))
             throw Fail(runs ? "the device was started all the same" : "the device was not started again");
         if (runs)
