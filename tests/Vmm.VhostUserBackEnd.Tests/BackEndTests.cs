@@ -52,7 +52,7 @@ public sealed class BackEndTests
     }
 
     [Fact]
-    public void Maps_and_unmaps_shared_memory_with_and_without_a_reply()
+    public async Task Maps_and_unmaps_shared_memory_with_and_without_a_reply()
     {
         var backEnd = new BackEnd(new ShmemDevice([1 << 20]));
         (ScriptedFrontEnd frontEnd, BackEndSession session) = ScriptedFrontEnd.Connect(backEnd);
@@ -69,7 +69,7 @@ public sealed class BackEndTests
         Assert.Equal("/memfd:window (deleted)", new FileInfo($"/proc/self/fd/{Assert.Single(descriptors).Number}").LinkTarget);
         descriptors[0].Dispose();
         SendOn(frontEnd.Channel!, "09000000 05000000 08000000 1600000000000000");
-        Assert.Equal(new ChannelAnswer(ChannelResult.Answered, 22), answer.Result);
+        Assert.Equal(new ChannelAnswer(ChannelResult.Answered, 22), await answer);
 
         Assert.Equal(ChannelResult.Sent, session.Channel!.Unmap(mapping, needReply: false).Result);
         descriptors.Clear();
@@ -83,7 +83,7 @@ public sealed class BackEndTests
         answer = Task.Run(() => session.Channel!.ConfigChange(needReply: true));
         ScriptedFrontEnd.ReceiveFrom(frontEnd.Channel!, descriptors);
         SendOn(frontEnd.Channel!, "02000000 01000000 08000000 0000000000000000");
-        Assert.Equal(ChannelResult.Malformed, answer.Result.Result);
+        Assert.Equal(ChannelResult.Malformed, (await answer).Result);
         Assert.Single(backEnd.Violations);
     }
 
