@@ -32,7 +32,8 @@ public sealed unsafe class UnixStream : IDisposable
             error = EINVAL;
             return null;
         }
-        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        // Not blocking: the queue of one who listens and never accepts may be full.
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         error = errno;
         if (fd < 0)
             return null;
@@ -109,7 +110,10 @@ public sealed unsafe class UnixStream : IDisposable
 
     /// <summary>Receives exactly as many bytes as there is room for, and whatever descriptors come with them.</summary>
     /// <param name="data">Where to.</param>
-    /// <param name="descriptors">The descriptors are added to it, close-on-exec; they are the caller's, also where this fails.</param>
+    /// <param name="descriptors">
+    /// The descriptors are added to it, close-on-exec; they are the caller's, also where this fails. What comes beyond
+    /// <see cref="MaximumDescriptors"/> of them is closed.
+    /// </param>
     /// <param name="timeoutMilliseconds">How long the peer may take, all in all; -1 for ever.</param>
     /// <returns>0, or an errno: ECONNRESET where the peer has gone, ETIMEDOUT where it took too long.</returns>
     internal int ReceiveExactly(Span<byte> data, List<FileDescriptor> descriptors, int timeoutMilliseconds)
@@ -230,7 +234,14 @@ public sealed unsafe class UnixStream : IDisposable
             {
                 var numbers = new ReadOnlySpan<int>(control + at + sizeof(cmsghdr), (int)(header->cmsg_len - (nuint)sizeof(cmsghdr)) / sizeof(int));
                 foreach (int number in numbers)
-                    descriptors.Add(new FileDescriptor(number));
+                {
+                    var descriptor = new FileDescriptor(number);
+                    // A peer could send so many with each byte.
+                    if (descriptors.Count < MaximumDescriptors)
+                        descriptors.Add(descriptor);
+                    else
+                        descriptor.Dispose();
+                }
             }
             at += (header->cmsg_len + 7) & ~(nuint)7;
         }
