@@ -438,6 +438,9 @@ internal sealed class TransportCore : IVirtioHost, IDisposable
             : state.Queues.Length != _queues.Length ? $"it has {state.Queues.Length} queues, and the device has {_queues.Length}"
             : (state.Status & FeaturesOk) != 0 && (state.DriverFeatures & ~Device.Features) != 0
                 ? $"its driver uses features that are not offered here, 0x{state.DriverFeatures & ~Device.Features:x}"
+            : (state.Status & FeaturesOk) != 0 && (state.HasUnknownFeatures || (state.DriverFeatures & VirtioFeatures.Version1) == 0)
+                ? "its driver agreed to features that this program does not agree to"
+            : (state.Status & (DriverOk | FeaturesOk)) == DriverOk ? "its driver is ready without having agreed to any features"
             : null;
         for (int i = 0; problem == null && i < _queues.Length; i++)
         {

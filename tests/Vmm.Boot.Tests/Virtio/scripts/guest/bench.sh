@@ -1,4 +1,4 @@
-# Throughput, and what the VMM spends on it. From the environment: seconds (of each run).
+# Throughput, and what the VMM spends on it. From the environment: seconds (of each run), rounds.
 # Says VMM-BENCH NAME OPERATIONS-PER-SECOND OPERATIONS CPU-NANOSECONDS GUEST-TICKS; an operation of the network is a MiB.
 . /run/vmm/checks.sh
 host=192.168.77.1
@@ -42,9 +42,11 @@ send() { tcp; }
 receive() { tcp -R; }
 
 unit=4 block --rw=randread --bs=4k --iodepth=32 # warms up
-measure block-random-4k random
-measure block-sequential-1M sequential
 tcp
-measure net-send send
-measure net-receive receive
+for round in $(seq "${rounds:-1}"); do
+    measure block-random-4k random
+    measure block-sequential-1M sequential
+    measure net-send send
+    measure net-receive receive
+done
 outcome end ok
