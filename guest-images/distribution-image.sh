@@ -4,7 +4,7 @@ recipe_packages=guest-images
 # Loaded by /init where they exist: how the guest tells its host that it panicked, and how it hears the power button.
 boot_modules="pvpanic-mmio pvpanic-pci button evdev rtc_cmos"
 # There for modprobe, and for the kernel's own requests.
-other_modules="virtio_pci virtio_mmio virtio_blk virtio_net virtio_console virtio_rng virtio_balloon virtio_mem virtio_pmem
+other_modules="virtio_pci virtio_mmio virtio_blk virtio_net virtio_console virtio_rng virtio_balloon virtio_mem virtio_pmem virtiofs
     virtio_input virtio_gpu nd_pmem vsock vmw_vsock_virtio_transport virtio_fs fuse ext4 i6300esb af_packet i8042 atkbd"
 
 recipe_key() {

@@ -7,7 +7,10 @@ namespace Vmm.Machine;
 /// <summary>The threads that serve the queues of virtio devices. They outlive a reboot of the guest.</summary>
 internal sealed class IoThreads : IDisposable
 {
+    private readonly Action<Exception> _failed;
+    private readonly Lock _lock = new();
     private readonly List<EventLoop> _loops = [];
+    private EventLoop? _relay;
     private int _next;
 
     /// <summary>Starts them.</summary>
@@ -16,6 +19,7 @@ internal sealed class IoThreads : IDisposable
     /// <exception cref="VmmException">One cannot run where it is told to.</exception>
     internal IoThreads(IoThreadsConfig config, Action<Exception> failed)
     {
+        _failed = failed;
         try
         {
             for (int i = 0; i < config.Count; i++)
@@ -48,8 +52,22 @@ internal sealed class IoThreads : IDisposable
         return taken;
     }
 
+    /// <summary>
+    /// A thread for small work on behalf of devices that need none of these for their queues: the first of them, or one of its own, which is
+    /// started when it is asked for. Any thread.
+    /// </summary>
+    /// <exception cref="VmmException">The process has no descriptor left.</exception>
+    internal EventLoop Relay()
+    {
+        if (_loops.Count > 0)
+            return _loops[0];
+        lock (_lock)
+            return _relay ??= new EventLoop("relay", _failed);
+    }
+
     public void Dispose()
     {
+        _relay?.Dispose();
         foreach (EventLoop loop in _loops)
             loop.Dispose();
         _loops.Clear();

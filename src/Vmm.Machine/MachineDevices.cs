@@ -51,7 +51,7 @@ internal sealed class MachineDevices : IDisposable
         AddDebugging(outside.Debug, bootTimer);
         AddPci(events);
         _router = new KvmInterruptRouter(parts.Vm);
-        _slots = new VirtioSlots(parts, _pci, _router, outside.Report);
+        _slots = new VirtioSlots(parts, _pci, _router, outside.Report, outside.Threads.Relay);
         try
         {
             AddVirtio(outside);
@@ -165,7 +165,7 @@ internal sealed class MachineDevices : IDisposable
 
     private void AddVirtio(MachineOutside outside)
     {
-        var around = new DeviceSurroundings(_parts.Layout, _parts.Ram, _parts.Slots, outside.Threads, outside.Report);
+        var around = new DeviceSurroundings(_parts.Layout, _parts.Ram, _parts.Slots, _parts.SharedMemory, outside.Threads, outside.Report);
         outside.Threads.Begin();
         foreach (VirtioPlan plan in outside.Virtio.Plans)
         {

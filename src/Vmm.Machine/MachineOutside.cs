@@ -26,7 +26,7 @@ internal sealed class MachineOutside : IDisposable
             Serial = Open(GuestConsole.Open(config.Serial, events, input: true));
             Debug = Open(GuestConsole.Open(config.DebugConsole, events, input: false));
             Console = Open(GuestConsole.Open(config.Console, events, input: true));
-            Virtio = Open(new VirtioRegistry(config, Console));
+            Virtio = Open(new VirtioRegistry(config, Console, report));
             // A machine without such devices does without such threads.
             Threads = Open(new IoThreads(Virtio.Plans.Count == 0 ? config.IoThreads with { Count = 0 } : config.IoThreads, threadFailed));
         }

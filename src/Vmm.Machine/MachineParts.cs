@@ -6,6 +6,7 @@ using Vmm.Core.Interop;
 using Vmm.Core.Kvm;
 using Vmm.Core.Memory;
 using Vmm.Machine.Configuration;
+using Vmm.Virtio.SharedMemory;
 
 namespace Vmm.Machine;
 
@@ -29,6 +30,12 @@ internal sealed class MachineParts : IDisposable
     internal KvmVm Vm { get; }
 
     internal KvmMemorySlots Slots { get; }
+
+    /// <summary>The guest's memory that can vanish while it runs.</summary>
+    internal GuestFaults Faults { get; } = new();
+
+    /// <summary>How many mappings all shared windows of the machine may have.</summary>
+    internal SharedMemoryQuota SharedMemory { get; } = SharedMemoryQuota.ForMachine();
 
     internal AddressBus Ports { get; } = new("port");
 
@@ -107,7 +114,7 @@ internal sealed class MachineParts : IDisposable
         var cpuid = new GuestCpuid(supported, config.Cpus.Boot, _kvm.CheckExtension(LibC.KVM_CAP_TSC_DEADLINE_TIMER) > 0);
         for (int id = 0; id < config.Cpus.Boot; id++)
         {
-            var vcpu = new Vcpu(Vm.CreateVcpu(id), Ports, Mmio, observer) { Affinity = CpuAffinity.Of(config.Cpus.Affinity, id) };
+            var vcpu = new Vcpu(Vm.CreateVcpu(id), Ports, Mmio, observer) { Affinity = CpuAffinity.Of(config.Cpus.Affinity, id), Faults = Faults };
             _vcpus.Add(vcpu);
             vcpu.Kvm.SetCpuid(cpuid.For((uint)id));
             ModelSpecificRegisters.Apply(vcpu.Kvm);

@@ -18,19 +18,22 @@ namespace Vmm.Machine;
 /// The virtio devices of a machine: one method for each kind, which opens what outlives a reboot of the guest (images, interfaces) and
 /// says how a device is made of it. A new kind is one more method here.
 /// </summary>
-internal sealed class VirtioRegistry : IDisposable
+internal sealed partial class VirtioRegistry : IDisposable
 {
     private readonly VmConfig _config;
     private readonly List<VirtioPlan> _plans = [];
     private readonly List<IDisposable> _opened = [];
+    private readonly Action<string> _report;
 
     /// <summary>Opens what the devices need.</summary>
     /// <param name="config">Which devices there are.</param>
     /// <param name="console">Takes the virtio console's output.</param>
-    /// <exception cref="VmmException">A file or interface cannot be opened or does not fit its device.</exception>
-    internal VirtioRegistry(VmConfig config, IBufferedCharacterSink console)
+    /// <param name="report">Takes sentences about what goes wrong at a device.</param>
+    /// <exception cref="VmmException">A file or interface cannot be opened or does not fit its device, or a back-end is not there.</exception>
+    internal VirtioRegistry(VmConfig config, IBufferedCharacterSink console, Action<string> report)
     {
         _config = config;
+        _report = report;
         try
         {
             AddDisks();
@@ -40,6 +43,9 @@ internal sealed class VirtioRegistry : IDisposable
             AddBalloon();
             AddPersistentMemory();
             AddPluggableMemory();
+            AddFileSystems();
+            AddVsock();
+            AddOthers();
         }
         catch
         {
@@ -56,8 +62,9 @@ internal sealed class VirtioRegistry : IDisposable
 
     public void Dispose()
     {
-        foreach (IDisposable opened in _opened)
-            opened.Dispose();
+        // In reverse: what was opened later may use what was opened before.
+        for (int i = _opened.Count - 1; i >= 0; i--)
+            _opened[i].Dispose();
         _opened.Clear();
     }
 
@@ -66,6 +73,11 @@ internal sealed class VirtioRegistry : IDisposable
         for (int i = 0; i < _config.Disks.Count; i++)
         {
             DiskConfig disk = _config.Disks[i];
+            if (disk.BackEnd is { } backEnd)
+            {
+                AddExternalDisk(disk, backEnd, $"disk{i}");
+                continue;
+            }
             var block = new BlockConfig
             {
                 Id = disk.Virtio.Id ?? $"disk{i}",
@@ -90,6 +102,11 @@ internal sealed class VirtioRegistry : IDisposable
         for (int i = 0; i < _config.Net.Count; i++)
         {
             Configuration.NetConfig card = _config.Net[i];
+            if (card.BackEnd is { } backEnd)
+            {
+                AddExternalCard(card, backEnd, $"net{i}");
+                continue;
+            }
             var net = new Virtio.Devices.Net.NetConfig
             {
                 Id = card.Virtio.Id ?? $"net{i}",

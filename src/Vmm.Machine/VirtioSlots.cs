@@ -1,5 +1,6 @@
 using Vmm.Core;
 using Vmm.Core.Bus;
+using Vmm.Core.Events;
 using Vmm.Core.Kvm;
 using Vmm.Core.Memory;
 using Vmm.Devices.Acpi;
@@ -36,6 +37,7 @@ internal sealed class VirtioSlots : IDisposable
     private readonly IInterruptRouter _router;
     private readonly KvmDoorbellRegistrar _doorbells;
     private readonly Action<string> _log;
+    private readonly Func<EventLoop>? _relay;
     private readonly List<IVirtioTransport> _transports = [];
     private readonly List<VirtioMmioAcpi> _mmio = [];
     private readonly PciMemory _pciMemory;
@@ -49,12 +51,14 @@ internal sealed class VirtioSlots : IDisposable
     /// <param name="bus">The PCI bus.</param>
     /// <param name="router">Their interrupts.</param>
     /// <param name="log">Takes sentences about what went wrong at a device.</param>
-    internal VirtioSlots(MachineParts parts, PciBus bus, IInterruptRouter router, Action<string> log)
+    /// <param name="relay">Gives a thread that relays interrupts, for devices whose queues others serve; it outlives this.</param>
+    internal VirtioSlots(MachineParts parts, PciBus bus, IInterruptRouter router, Action<string> log, Func<EventLoop>? relay = null)
     {
         _parts = parts;
         _bus = bus;
         _router = router;
         _log = log;
+        _relay = relay;
         _doorbells = new KvmDoorbellRegistrar(parts.Vm);
         AddressRange window = parts.Layout.Pci64;
         _pciMemory = new PciMemory(parts.Mmio, MemoryLayout.Pci32, window);
@@ -90,6 +94,14 @@ internal sealed class VirtioSlots : IDisposable
         IDisposable owner = device;
         try
         {
+            foreach (SharedMemoryRegion region in device.SharedMemory)
+            {
+                _parts.Faults.Add(region);
+                region.ShareWithDevices(_parts.Memory);
+                // Its own place in the layout is no BAR's and no slot's: somebody must answer there too.
+                if (region.PreferredAddress is { } home)
+                    _parts.Mmio.Add(home, region.Length, new PreferredPlace(region), device.Id);
+            }
             if (bus == VirtioBus.Mmio)
                 AddMmio(device, ref owner);
             else
@@ -104,6 +116,9 @@ internal sealed class VirtioSlots : IDisposable
 
     public void Dispose()
     {
+        // All stand still before the first is gone: one may be using another's shared memory.
+        foreach (IVirtioTransport transport in _transports)
+            transport.Pause();
         foreach (IVirtioTransport transport in _transports)
             transport.Dispose();
     }
@@ -133,7 +148,7 @@ internal sealed class VirtioSlots : IDisposable
         if (region.Length > _sharedMemory - _bars.Window.Start || !_bars.TryAllocateAt(start, region.Length))
             throw NoRoom(device, region.Length);
         // On the bus, so that no BAR can cover it.
-        _parts.Mmio.Add(start, region.Length, new UnmappedMemory(), device.Id);
+        _parts.Mmio.Add(start, region.Length, region.Behind, device.Id);
         _sharedMemory = start;
         return start;
     }
@@ -142,7 +157,7 @@ internal sealed class VirtioSlots : IDisposable
     {
         int number = FreePciDevice(device);
         var transport = new VirtioPciTransport(
-            device, _parts.Memory, _pciMemory, _router, _router.ConnectShared(PciGsi(number)), _doorbells, _log);
+            device, _parts.Memory, _pciMemory, _router, _router.ConnectShared(PciGsi(number)), _doorbells, _log, _relay);
         owner = transport;
         transport.AssignBars(
             AllocateBar(device, transport.RegistersSize),

@@ -106,6 +106,7 @@ public abstract class InProcessDevice : VirtioDevice
     {
         foreach (QueueCounters counters in _counters)
             counters.Report(sink);
+        ReportSharedMemory(sink);
     }
 
     /// <summary>The loop that serves a queue.</summary>

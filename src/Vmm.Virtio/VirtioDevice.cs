@@ -8,9 +8,18 @@ namespace Vmm.Virtio;
 /// (<see cref="InProcessDevice"/>) or passes them to an external back-end.
 /// </summary>
 /// <remarks>
-/// A transport calls it with its own lock held, one call at a time, from vCPU threads:
-/// <see cref="Activate"/>, then <see cref="StartQueue"/> and <see cref="StopQueue"/> for each queue in any order and repeatedly, then
-/// <see cref="Reset"/>. Nothing that a driver does makes a member throw.
+/// A transport calls it with its own lock held, one call at a time: from vCPU threads, as the driver's accesses ask for it, and from the
+/// threads that pause, save, restore, reset and dispose of the machine. <see cref="Activate"/> comes first, then <see cref="StartQueue"/> and
+/// <see cref="StopQueue"/> for each queue in any order and repeatedly, then <see cref="Reset"/>. Nothing that a driver does makes a member
+/// throw.
+/// <para>
+/// The lock is held while a member runs, also while <see cref="StopQueue"/> waits: other vCPUs that touch the device's registers wait too.
+/// So a driver's reset of the device or of a queue begins with <see cref="BeginStopQueue"/> for each that runs, and calls
+/// <see cref="StopQueue"/> once <see cref="IsQueueStopped"/> says of all that it does not wait. On virtio-pci that is asked when the driver
+/// reads a register, as it does until the reset is complete; on virtio-mmio the vCPU that wrote the register asks, with pauses between, and
+/// without the lock in these. A machine's pause, save, reset and end, a reset of the bus, and bus mastering switched off call
+/// <see cref="StopQueue"/> at once, after <see cref="BeginStopQueue"/> for all queues that run.
+/// </para>
 /// </remarks>
 public abstract class VirtioDevice : IDisposable
 {
@@ -44,6 +53,12 @@ public abstract class VirtioDevice : IDisposable
     /// <summary>The shared memory regions (VIRTIO 1.3 §2.10), each with an id of its own. Constant.</summary>
     public virtual IReadOnlyList<SharedMemoryRegion> SharedMemory => [];
 
+    /// <summary>
+    /// Whether its queues are served by somebody who signals an eventfd, <see cref="VirtQueueSetup.Call"/>, in place of
+    /// <see cref="IVirtioHost.SignalQueue"/>, which still works. Constant.
+    /// </summary>
+    public virtual bool HasExternalCalls => false;
+
     /// <summary>Bytes of the configuration space (VIRTIO 1.3 §2.5); a transport answers for what lies beyond.</summary>
     public abstract int ConfigurationLength { get; }
 
@@ -66,6 +81,25 @@ public abstract class VirtioDevice : IDisposable
     /// host <see cref="IVirtioHost.NeedsReset"/>.
     /// </summary>
     public abstract void StartQueue(in VirtQueueSetup setup);
+
+    /// <summary>Every queue that is to be started now was: a device that begins with all of them at once does.</summary>
+    public virtual void QueuesStarted()
+    {
+    }
+
+    /// <summary>
+    /// Asks for a stop of a queue that was started, without waiting for it. <see cref="StopQueue"/> follows in any case, and before it only
+    /// this again and <see cref="IsQueueStopped"/>.
+    /// </summary>
+    public virtual void BeginStopQueue(int index)
+    {
+    }
+
+    /// <summary>
+    /// Whether <see cref="StopQueue"/> would not wait. After <see cref="BeginStopQueue"/> it becomes true by itself in bounded time, whatever
+    /// became of who serves the queue, and stays so. Does not wait.
+    /// </summary>
+    public virtual bool IsQueueStopped(int index) => true;
 
     /// <summary>
     /// Stops a queue: every request that was taken from it is completed or given back when this returns, and none is taken after.
@@ -95,6 +129,13 @@ public abstract class VirtioDevice : IDisposable
     {
         Dispose(true);
         GC.SuppressFinalize(this);
+    }
+
+    /// <summary>Tells the counters of its shared memory regions.</summary>
+    protected void ReportSharedMemory(ICounterSink sink)
+    {
+        foreach (SharedMemoryRegion region in SharedMemory)
+            region.Counters.Report(sink);
     }
 
     /// <summary>Gives back what it holds.</summary>

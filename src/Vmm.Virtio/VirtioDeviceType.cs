@@ -18,6 +18,9 @@ public enum VirtioDeviceType : ushort
     /// <summary>Traditional memory balloon (§5.5).</summary>
     Balloon = 5,
 
+    /// <summary>Graphics card (§5.7).</summary>
+    Gpu = 16,
+
     /// <summary>Socket (§5.10).</summary>
     Socket = 19,
 

@@ -8,6 +8,8 @@ switch (args)
         return Block.Run(Rounds(rest, 7));
     case ["net", .. var rest]:
         return Net.Run(Rounds(rest, 7));
+    case ["windows", .. var rest]:
+        return Windows.Run(Rounds(rest, 200));
 #if NET10_0_OR_GREATER
     case ["dispatch", ..]:
         return Dispatch.Run();
@@ -25,7 +27,7 @@ switch (args)
     case ["memory", var vmm, ..]:
         return ResidentMemory.Run(vmm);
     default:
-        Console.Error.WriteLine("usage: Vmm.Benchmarks mmio [ROUNDS] | queue | block [ROUNDS] | net [ROUNDS] | dispatch | startup VMM | memory VMM | boot VMM [ROUNDS] | unpack VMM [ROUNDS [GUEST...]] | virtio VMM [ROUNDS [--time]]    (see README.md)");
+        Console.Error.WriteLine("usage: Vmm.Benchmarks mmio [ROUNDS] | queue | block [ROUNDS] | net [ROUNDS] | windows [ROUNDS] | dispatch | startup VMM | memory VMM | boot VMM [ROUNDS] | unpack VMM [ROUNDS [GUEST...]] | virtio VMM [ROUNDS [--time]]    (see README.md)");
         return 2;
 }
 

@@ -35,6 +35,23 @@ public sealed class IoThreadsTests
         loop.Invoke(() => { });
     }
 
+    [Fact]
+    public void A_relay_has_a_thread_of_its_own_only_where_there_is_no_other()
+    {
+        using var some = new IoThreads(new IoThreadsConfig(2, []), e => Assert.Fail(e.Message));
+        Assert.Same(some.Loops[0], some.Relay());
+        string? told = null;
+        var none = new IoThreads(new IoThreadsConfig(0, []), e => told = e.Message);
+        EventLoop loop = none.Relay();
+        Assert.Same(loop, none.Relay());
+        Assert.Equal("relay", loop.Name);
+        loop.Post(() => throw new InvalidOperationException("a defect"));
+        loop.Invoke(() => { });
+        Assert.Equal("a defect", told);
+        none.Dispose();
+        Assert.Throws<ObjectDisposedException>(() => loop.Invoke(() => { }));
+    }
+
     private sealed class Defect : IEventHandler
     {
         public bool Handle() => throw new InvalidOperationException("a defect");

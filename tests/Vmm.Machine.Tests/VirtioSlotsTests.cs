@@ -20,6 +20,7 @@ public sealed class VirtioSlotsTests : IVcpuObserver, IDisposable
 {
     private readonly MachineParts _parts;
     private readonly PciBus _pci = new();
+    private readonly List<string> _said = [];
     private readonly VirtioSlots _slots;
 
     public VirtioSlotsTests()
@@ -140,13 +141,49 @@ public sealed class VirtioSlotsTests : IVcpuObserver, IDisposable
     {
     }
 
+    [SkippableFact]
+    public void A_region_answers_for_its_holes_wherever_it_is_placed_and_a_device_tells()
+    {
+        ulong home = _parts.Layout.Pci64.Start - (1UL << 30);
+        Region moved = new(0, 0x20_0000), kept = new(1, 0x20_0000, home);
+        using var slots = new VirtioSlots(_parts, _pci, new KvmInterruptRouter(_parts.Vm), _said.Add);
+        slots.Add(new Stub("windows", moved, kept), VirtioBus.Mmio);
+        Assert.Equal(home, kept.Address);
+        Assert.Equal(uint.MaxValue, Read(moved.Address!.Value + 0x1234));
+        _parts.Mmio.Write(moved.Address.Value, [1, 2, 3, 4]);
+        Assert.Equal((1L, 1L, 0L), (moved.Counters.HoleReads, moved.Counters.HoleWrites, kept.Counters.HoleReads));
+        Assert.Equal(uint.MaxValue, Read(home));
+        _parts.Mmio.Write(home, [1, 2, 3, 4]);
+        Assert.Equal((0L, 0L), (kept.Counters.HoleReads, kept.Counters.HoleWrites));
+        kept.IsHome = true;
+        Assert.Equal(uint.MaxValue, Read(home));
+        Assert.Equal(1L, kept.Counters.HoleReads);
+        Assert.Equal(3, _said.Count);
+        Assert.All(_said, line => Assert.StartsWith("windows: the guest ", line, StringComparison.Ordinal));
+        // And what is missing is looked for there.
+        Assert.Equal(GuestFaultAnswer.NotHere, _parts.Faults.Resolve());
+        Assert.Equal((1, 1), (moved.Asked, kept.Asked));
+    }
+
     private sealed class Region(byte id, ulong length, ulong? preferred = null) : SharedMemoryRegion(id, length)
     {
         public ulong? Address { get; private set; }
 
         public override ulong? PreferredAddress => preferred;
 
+        public bool IsHome { get; set; }
+
+        public int Asked { get; private set; }
+
+        internal override bool IsAtPreferredAddress => IsHome;
+
         public override void Place(ulong? guestAddress) => Address = guestAddress;
+
+        public override GuestFaultAnswer Resolve()
+        {
+            Asked++;
+            return GuestFaultAnswer.NotHere;
+        }
     }
 
     private sealed class Stub(string id, params SharedMemoryRegion[] regions) : VirtioDevice(id, VirtioDeviceType.Block)

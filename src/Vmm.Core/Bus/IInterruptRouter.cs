@@ -1,3 +1,5 @@
+using Vmm.Core.Events;
+
 namespace Vmm.Core.Bus;
 
 /// <summary>Gives devices their ways to interrupt a guest. Any thread.</summary>
@@ -22,9 +24,26 @@ public interface IInterruptTrigger : IDisposable
 {
     /// <summary>Interrupts the guest. Never waits.</summary>
     void Raise();
+
+    /// <summary>
+    /// From now on each signal of the eventfd, whoever gives it, is a raise that does not pass through this process. One that waits there
+    /// already is raised, once, and consumed. Several eventfds may be attached to one interrupt, but each to one interrupt only.
+    /// </summary>
+    /// <param name="call">Not disposed of before <see cref="Detach"/>, and consumed by nobody else meanwhile.</param>
+    /// <returns>False where the host refuses: nothing is attached then.</returns>
+    bool TryAttach(EventNotifier call);
+
+    /// <summary>
+    /// Undoes <see cref="TryAttach"/>, also where that was refused: when it returns, every earlier signal has been raised, and later ones
+    /// stay in the eventfd.
+    /// </summary>
+    void Detach(EventNotifier call);
 }
 
-/// <summary>A message-signalled interrupt.</summary>
+/// <summary>
+/// A message-signalled interrupt. A raise while it goes nowhere is lost, or comes by the route that is set next: KVM looks for the route
+/// later then, on a thread of its own.
+/// </summary>
 public interface IMessageInterrupt : IInterruptTrigger
 {
     /// <summary>Says what a raise sends, from now on. The same message again costs nothing.</summary>

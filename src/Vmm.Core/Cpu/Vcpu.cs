@@ -2,6 +2,7 @@ using System.Runtime.CompilerServices;
 using Vmm.Core.Bus;
 using Vmm.Core.Interop;
 using Vmm.Core.Kvm;
+using Vmm.Core.Memory;
 using static Vmm.Core.Interop.LibC;
 
 namespace Vmm.Core.Cpu;
@@ -12,6 +13,10 @@ namespace Vmm.Core.Cpu;
 /// </summary>
 internal sealed unsafe class Vcpu : IDisposable
 {
+    // How often in a row KVM_RUN may fail for memory of which nobody finds anything missing: another vCPU may just have dealt with it, or
+    // whoever truncated a file has made it longer again.
+    private const int MaximumUnexplainedFaults = 64;
+
     private readonly AddressBus _ports;
     private readonly AddressBus _mmio;
     private readonly IVcpuObserver _observer;
@@ -50,6 +55,9 @@ internal sealed unsafe class Vcpu : IDisposable
 
     /// <summary>The host's processors that its thread runs on; null for all. Set before <see cref="Start"/>.</summary>
     internal int[]? Affinity { get; set; }
+
+    /// <summary>Is asked what to do where the guest reaches host memory that is not there any more; null for nobody. Set before <see cref="Start"/>.</summary>
+    internal IGuestFaultHandler? Faults { get; init; }
 
     /// <summary>Starts the thread. The vCPU runs at once unless a pause was asked for before.</summary>
     internal void Start()
@@ -179,15 +187,19 @@ internal sealed unsafe class Vcpu : IDisposable
         if (!ServeRequests())
             return new VcpuEnd(Id, VcpuEndReason.Stopped, 0, null);
         kvm_run* run = Kvm.Shared;
+        int unexplained = 0;
         while (true)
         {
             int error = Kvm.Run();
             if (error == 0)
             {
+                unexplained = 0;
                 if (Dispatch(run))
                     continue;
                 return Final(run);
             }
+            if (error == EFAULT && Resolve(ref unexplained))
+                continue;
             if (error is not (EINTR or EAGAIN))
                 return new VcpuEnd(Id, VcpuEndReason.HostError, (ulong)error, $"KVM_RUN failed: {strerror(error)}");
             _counters.Kicks++;
@@ -197,6 +209,23 @@ internal sealed unsafe class Vcpu : IDisposable
             KickSignal.Consume();
             if (!ServeRequests())
                 return new VcpuEnd(Id, VcpuEndReason.Stopped, 0, null);
+        }
+    }
+
+    /// <summary>The guest reached memory that the host cannot give: whether it is worth another try.</summary>
+    private bool Resolve(ref int unexplained)
+    {
+        switch (Faults?.Resolve())
+        {
+            case GuestFaultAnswer.Resolved:
+                _counters.Other++;
+                unexplained = 0;
+                return true;
+            case GuestFaultAnswer.Unexplained when ++unexplained <= MaximumUnexplainedFaults:
+                Thread.Yield();
+                return true;
+            default:
+                return false;
         }
     }
 

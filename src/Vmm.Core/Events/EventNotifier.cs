@@ -24,6 +24,31 @@ public sealed unsafe class EventNotifier : IDisposable
     /// <summary>The descriptor's number, for KVM and for other processes; valid until <see cref="Dispose"/>.</summary>
     public int Number => _fd.Number;
 
+    /// <summary>Whether a signal waits to be consumed; it is left there.</summary>
+    public bool IsSignalled
+    {
+        get
+        {
+            bool held = false;
+            try
+            {
+                _fd.DangerousAddRef(ref held);
+                var wanted = new pollfd { fd = _fd.Number, events = POLLIN };
+                // The pointer is to a local. Without a time to wait, nothing interrupts it.
+                return poll(&wanted, 1, 0) == 1 && (wanted.revents & POLLIN) != 0;
+            }
+            catch (ObjectDisposedException)
+            {
+                return false;
+            }
+            finally
+            {
+                if (held)
+                    _fd.DangerousRelease();
+            }
+        }
+    }
+
     /// <summary>Signals it.</summary>
     public void Signal()
     {

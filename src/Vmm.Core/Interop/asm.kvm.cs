@@ -119,4 +119,5 @@ internal struct kvm_vcpu_events
 internal static partial class LibC
 {
     internal const uint KVM_CPUID_FLAG_SIGNIFCANT_INDEX = 1;
+    internal const uint KVM_X86_QUIRK_SLOT_ZAP_ALL = 1 << 7;
 }

@@ -25,8 +25,12 @@ internal static partial class LibC
     internal const int EPIPE = 32;
     internal const int ENOLCK = 37;
     internal const int ENOSYS = 38;
+    internal const int EPROTO = 71;
+    internal const int EOVERFLOW = 75;
     internal const int EBADFD = 77;
     internal const int EOPNOTSUPP = 95;
+    internal const int ECONNRESET = 104;
+    internal const int ETIMEDOUT = 110;
 
     /// <summary>strerror(3), in the C locale's words.</summary>
     internal static string strerror(int error) => System.Runtime.InteropServices.Marshal.GetPInvokeErrorMessage(error);

@@ -25,6 +25,7 @@ internal static unsafe partial class LibC
     internal const int O_DIRECT = 0x4000;
     internal const int O_CLOEXEC = 0x80000;
     internal const int O_TMPFILE = 0x410000;
+    internal const int O_PATH = 0x200000;
 
     internal const int F_DUPFD_CLOEXEC = 1030;
     internal const int F_GETFD = 1;

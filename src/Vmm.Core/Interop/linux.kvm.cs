@@ -257,6 +257,7 @@ internal static partial class LibC
     internal const int KVM_CAP_IMMEDIATE_EXIT = 136;
     internal const int KVM_CAP_EXCEPTION_PAYLOAD = 164;
     internal const int KVM_CAP_X86_MSR_FILTER = 189;
+    internal const int KVM_CAP_DISABLE_QUIRKS2 = 213;
 
     internal const uint KVM_MEM_LOG_DIRTY_PAGES = 1;
     internal const uint KVM_MEM_READONLY = 2;

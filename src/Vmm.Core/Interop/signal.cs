@@ -47,6 +47,9 @@ internal static unsafe partial class LibC
     [LibraryImport(libc, SetLastError = true)]
     internal static partial int tgkill(int tgid, int tid, int sig);
 
+    [LibraryImport(libc, SetLastError = true)]
+    internal static partial int kill(int pid, int sig);
+
     /// <summary>The C macro SIGRTMIN: the first real-time signal that the C library does not use itself.</summary>
     [LibraryImport(libc)]
     internal static partial int __libc_current_sigrtmin();

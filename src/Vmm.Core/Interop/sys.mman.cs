@@ -35,6 +35,9 @@ internal static unsafe partial class LibC
     internal static partial int munmap(void* addr, nuint length);
 
     [LibraryImport(libc, SetLastError = true)]
+    internal static partial int mprotect(void* addr, nuint len, int prot);
+
+    [LibraryImport(libc, SetLastError = true)]
     internal static partial int madvise(void* addr, nuint length, int advice);
 
     [LibraryImport(libc, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]

@@ -20,6 +20,7 @@ internal static unsafe partial class LibC
 {
     internal const int AT_FDCWD = -100;
     internal const int AT_EMPTY_PATH = 0x1000;
+    internal const int AT_STATX_DONT_SYNC = 0x4000;
     internal const uint STATX_TYPE = 0x1;
     internal const uint STATX_SIZE = 0x200;
     internal const uint STATX_DIOALIGN = 0x2000;
@@ -28,6 +29,7 @@ internal static unsafe partial class LibC
     internal const int S_IFBLK = 0x6000;
     internal const int S_IFREG = 0x8000;
     internal const int S_IFDIR = 0x4000;
+    internal const int S_IFSOCK = 0xC000;
 
     [LibraryImport(libc, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     internal static partial int statx(int dirfd, string pathname, int flags, uint mask, statx* statxbuf);

@@ -18,6 +18,14 @@ internal static unsafe partial class LibC
     [LibraryImport(libc, SetLastError = true)]
     internal static partial nint writev(int fd, void* iov, int iovcnt);
 
+    /// <summary>Copies out of a process's memory; what cannot be read is EFAULT or a short count, never a signal.</summary>
+    [LibraryImport(libc, SetLastError = true)]
+    internal static partial nint process_vm_readv(int pid, iovec* local_iov, nuint liovcnt, iovec* remote_iov, nuint riovcnt, nuint flags);
+
+    /// <summary>Copies into a process's memory; what cannot be written is EFAULT or a short count, never a signal.</summary>
+    [LibraryImport(libc, SetLastError = true)]
+    internal static partial nint process_vm_writev(int pid, iovec* local_iov, nuint liovcnt, iovec* remote_iov, nuint riovcnt, nuint flags);
+
     [LibraryImport(libc, SetLastError = true)]
     internal static partial nint preadv2(int fd, iovec* iov, int iovcnt, long offset, int flags);
 

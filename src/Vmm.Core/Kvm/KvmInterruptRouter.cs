@@ -160,7 +160,21 @@ internal sealed class KvmInterruptRouter : IInterruptRouter
 
         protected uint Gsi { get; }
 
-        public void Raise() => _event.Signal();
+        public virtual void Raise() => _event.Signal();
+
+        public bool TryAttach(EventNotifier call)
+        {
+            if (!_vm.TryIrqfd(call.Number, Gsi, connect: true))
+                return false;
+            // KVM looks whether it is signalled already and raises then, but leaves the signal there; later ones it takes itself. So
+            // whatever is left has been raised, also what came since.
+            _ = call.TryConsume();
+            return true;
+        }
+
+        // KVM takes it off the eventfd, with the signals that it has raised, under the lock that signals take; then it waits for the
+        // raises that are under way.
+        public void Detach(EventNotifier call) => _ = _vm.TryIrqfd(call.Number, Gsi, connect: false);
 
         public virtual void Dispose()
         {
@@ -178,6 +192,15 @@ internal sealed class KvmInterruptRouter : IInterruptRouter
         private (ulong Address, uint Data)? _routed;
         private bool _freed;
 
+        // KVM keeps a raise of a GSI without a route for a worker thread, which may find the next route there.
+        private volatile bool _hasRoute;
+
+        public override void Raise()
+        {
+            if (_hasRoute)
+                base.Raise();
+        }
+
         public bool Route(ulong address, uint data)
         {
             lock (router._lock)
@@ -188,6 +211,7 @@ internal sealed class KvmInterruptRouter : IInterruptRouter
                     return true;
                 bool done = router.TrySet(Gsi, address, data);
                 _routed = done ? (address, data) : null;
+                _hasRoute = done;
                 return done;
             }
         }
@@ -199,6 +223,7 @@ internal sealed class KvmInterruptRouter : IInterruptRouter
                 if (_routed == null)
                     return;
                 _routed = null;
+                _hasRoute = false;
                 router.Clear(Gsi);
             }
         }

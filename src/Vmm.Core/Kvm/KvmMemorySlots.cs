@@ -12,6 +12,9 @@ internal sealed unsafe class KvmMemorySlots(KvmVm vm) : IGuestMemorySlots
     // Changing a slot stops all vCPUs for a moment in the kernel, one change at a time: our lock costs nothing beside that.
     private readonly Lock _lock = new();
     private readonly List<Slot?> _slots = [];
+
+    // Numbers below the list's length that are nobody's: a search for one would grow with the slots that live.
+    private readonly Stack<int> _free = new();
     private readonly int _most = Math.Max(vm.CheckExtension(KVM_CAP_NR_MEMSLOTS), 32);
 
     /// <summary>What is mapped, by number.</summary>
@@ -73,6 +76,7 @@ internal sealed unsafe class KvmMemorySlots(KvmVm vm) : IGuestMemorySlots
             // Deleting a slot that is there cannot be refused; where the VM is gone already, so is the slot.
             _ = Set(slot, old with { Length = 0 });
             _slots[slot] = null;
+            _free.Push(slot);
         }
     }
 
@@ -82,9 +86,7 @@ internal sealed unsafe class KvmMemorySlots(KvmVm vm) : IGuestMemorySlots
         ArgumentOutOfRangeException.ThrowIfZero(length);
         lock (_lock)
         {
-            number = _slots.IndexOf(null);
-            if (number < 0)
-                number = _slots.Count;
+            number = _free.TryPeek(out int free) ? free : _slots.Count;
             if (number >= _most)
                 return ENOSPC;
             var slot = new Slot(guestAddress, length, hostAddress, readOnly ? KVM_MEM_READONLY : 0);
@@ -94,7 +96,7 @@ internal sealed unsafe class KvmMemorySlots(KvmVm vm) : IGuestMemorySlots
             if (number == _slots.Count)
                 _slots.Add(slot);
             else
-                _slots[number] = slot;
+                _slots[_free.Pop()] = slot;
             return 0;
         }
     }

@@ -103,7 +103,9 @@ internal sealed unsafe class KvmSystem : IDisposable
             fd = ioctl(_fd.Number, KVM_CREATE_VM, 0);
         }
         while (fd < 0 && errno == EINTR);
-        return new KvmVm(new FileDescriptor(KvmError.Check(fd, "create a VM")), VcpuMmapSize);
+        var vm = new KvmVm(new FileDescriptor(KvmError.Check(fd, "create a VM")), VcpuMmapSize);
+        vm.KeepPagesOfOtherSlots();
+        return vm;
     }
 
     /// <summary>KVM_GET_SUPPORTED_CPUID: the leaves that KVM and this processor offer to guests.</summary>

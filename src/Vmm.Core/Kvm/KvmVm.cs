@@ -26,6 +26,15 @@ internal sealed unsafe class KvmVm : IDisposable
     }
 
     /// <summary>
+    /// Lets KVM forget only the pages of a slot that is deleted or moved, not those of the whole guest (KVM_X86_QUIRK_SLOT_ZAP_ALL, Linux
+    /// 6.12): shared windows change slots while the guest runs. Older kernels always forget all.
+    /// </summary>
+    /// <returns>Whether it does.</returns>
+    internal bool KeepPagesOfOtherSlots() =>
+        (CheckExtension(KVM_CAP_DISABLE_QUIRKS2) & KVM_X86_QUIRK_SLOT_ZAP_ALL) != 0
+        && TryEnableCapability(KVM_CAP_DISABLE_QUIRKS2, KVM_X86_QUIRK_SLOT_ZAP_ALL);
+
+    /// <summary>
     /// KVM_SET_TSS_ADDR and KVM_SET_IDENTITY_MAP_ADDR: pages that Intel hosts need to run real mode; outside RAM, below 4 GiB.
     /// </summary>
     internal void SetRealModePages(ulong identityMap, ulong tss)
@@ -156,6 +165,13 @@ internal sealed unsafe class KvmVm : IDisposable
     {
         var irqfd = new kvm_irqfd { fd = (uint)eventFd, gsi = gsi, flags = KVM_IRQFD_FLAG_DEASSIGN };
         KvmError.Check(ioctl(_fd.Number, KVM_IRQFD, &irqfd), $"disconnect an eventfd from interrupt {gsi}");
+    }
+
+    /// <summary>KVM_IRQFD for an eventfd that follows what a guest does: false where KVM refuses.</summary>
+    internal bool TryIrqfd(int eventFd, uint gsi, bool connect)
+    {
+        var irqfd = new kvm_irqfd { fd = (uint)eventFd, gsi = gsi, flags = connect ? 0 : KVM_IRQFD_FLAG_DEASSIGN };
+        return ioctl(_fd.Number, KVM_IRQFD, &irqfd) >= 0;
     }
 
     /// <summary>

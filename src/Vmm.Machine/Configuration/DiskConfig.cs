@@ -16,8 +16,8 @@ public enum DiskEngine
     Sync,
 }
 
-/// <summary><c>--disk path=PATH,…</c>: a virtio block device on a raw image file or a block device.</summary>
-/// <param name="Path">The image.</param>
+/// <summary><c>--disk path=PATH,…</c>: a virtio block device on a raw image file or a block device, or of an external back-end.</summary>
+/// <param name="Path">The image; empty with a back-end.</param>
 /// <param name="ReadOnly">The guest cannot write to it, and others may read it meanwhile.</param>
 /// <param name="Direct">Bypasses the host's page cache (O_DIRECT).</param>
 /// <param name="NumQueues">Request queues: 1 to <see cref="MaxQueues"/>.</param>
@@ -25,9 +25,10 @@ public enum DiskEngine
 /// <param name="Serial">What the guest reads as the disk's serial number: at most 20 bytes; null for the id.</param>
 /// <param name="Engine">How requests reach the kernel.</param>
 /// <param name="Limits">Rate limits.</param>
+/// <param name="BackEnd">The external back-end that serves it; null for none.</param>
 /// <param name="Virtio">Name, bus and layout.</param>
 public sealed record DiskConfig(
-    string Path, bool ReadOnly, bool Direct, int NumQueues, int QueueSize, string? Serial, DiskEngine Engine, RateLimitOptions Limits, VirtioOptions Virtio)
+    string Path, bool ReadOnly, bool Direct, int NumQueues, int QueueSize, string? Serial, DiskEngine Engine, RateLimitOptions Limits, BackEndOptions? BackEnd, VirtioOptions Virtio)
     : IConfigSection
 {
     /// <summary>The most queues of a device.</summary>
@@ -37,34 +38,46 @@ public sealed record DiskConfig(
 
     /// <summary>The section in files and the environment: a list.</summary>
     public static readonly SectionSchema Section = new(
-        "disks", ["path", "readonly", "direct", "num_queues", "queue_size", "serial", "engine", .. TokenBucketOptions.Keys, .. VirtioOptions.Keys],
+        "disks", ["path", "readonly", "direct", "num_queues", "queue_size", "serial", "engine", .. TokenBucketOptions.Keys, "vhost_user", .. BackEndOptions.Keys, .. VirtioOptions.Keys],
         OptionShape.Fields, Repeats: true);
 
     /// <summary>The option on the command line.</summary>
     public static readonly OptionSchema Option = new(
         "--disk",
         "path=PATH[,readonly=on|off][,direct=on|off][,num_queues=N][,queue_size=N][,serial=TEXT][,engine=auto|io_uring|sync]" +
-        TokenBucketOptions.Syntax + VirtioOptions.Syntax,
-        "A disk: a raw image or a block device. Give it once for each; they are vda, vdb and so on.",
+        TokenBucketOptions.Syntax + " | vhost_user=on[,num_queues=N][,queue_size=N]" + BackEndOptions.Syntax + VirtioOptions.Syntax,
+        "A disk: a raw image or a block device, or one that a vhost-user back-end serves. Give it once for each; they are vda, vdb and so on.",
         "disks", null, OptionShape.Fields,
-        ["path=", "readonly=on", "direct=on", "num_queues=", "queue_size=", "serial=", "engine=auto", "engine=io_uring", "engine=sync", .. TokenBucketOptions.Words, .. VirtioOptions.Words]);
+        ["path=", "readonly=on", "direct=on", "num_queues=", "queue_size=", "serial=", "engine=auto", "engine=io_uring", "engine=sync", .. TokenBucketOptions.Words, "vhost_user=on", .. BackEndOptions.Words, .. VirtioOptions.Words]);
 
     /// <summary>Reads and checks one disk.</summary>
     /// <exception cref="VmmException">A value is wrong or the path is missing.</exception>
     public static DiskConfig From(OptionFields fields)
     {
         ArgumentNullException.ThrowIfNull(fields);
+        if (fields.Flag("vhost_user", false))
+            return OfBackEnd(fields);
+        BackEndOptions.RefuseWithout(fields);
         string path = fields.Path("path") ?? throw VmmException.Configuration($"{fields.Origin}: there is no path; write path=IMAGE.");
         string? serial = fields.Text("serial", null);
         if (serial is not null && System.Text.Encoding.UTF8.GetByteCount(serial) > 20)
             throw OptionFields.Error(fields.Find("serial")!, $"{OptionGrammar.Show($"serial={serial}")} is longer than the 20 bytes that a guest reads.");
         return new DiskConfig(
             path, fields.Flag("readonly", false), fields.Flag("direct", false), fields.Number("num_queues", 1, MaxQueues) ?? 1,
-            QueueSizeOf(fields, 128), serial, fields.Word("engine", DiskEngine.Auto, s_engines), RateLimitOptions.From(fields), VirtioOptions.From(fields));
+            QueueSizeOf(fields, 128), serial, fields.Word("engine", DiskEngine.Auto, s_engines), RateLimitOptions.From(fields), null, VirtioOptions.From(fields));
     }
 
     void IConfigSection.WriteTo(IConfigWriter writer)
     {
+        if (BackEnd is not null)
+        {
+            writer.Flag("vhost_user", true);
+            writer.Number("num_queues", NumQueues);
+            writer.Number("queue_size", QueueSize);
+            BackEnd.WriteTo(writer);
+            Virtio.WriteTo(writer);
+            return;
+        }
         writer.Text("path", Path);
         writer.Flag("readonly", ReadOnly);
         writer.Flag("direct", Direct);
@@ -74,6 +87,14 @@ public sealed record DiskConfig(
         writer.Text("engine", s_engines[(int)Engine].Word);
         Limits.WriteTo(writer);
         Virtio.WriteTo(writer);
+    }
+
+    private static DiskConfig OfBackEnd(OptionFields fields)
+    {
+        BackEndOptions.Refuse(fields, ["path", "readonly", "direct", "serial", "engine", .. TokenBucketOptions.Keys]);
+        return new DiskConfig(
+            "", ReadOnly: false, Direct: false, fields.Number("num_queues", 1, MaxQueues) ?? 1, QueueSizeOf(fields, 128), null, DiskEngine.Auto,
+            RateLimitOptions.From(fields), BackEndOptions.From(fields), VirtioOptions.From(fields));
     }
 
     internal static int QueueSizeOf(OptionFields fields, int otherwise)

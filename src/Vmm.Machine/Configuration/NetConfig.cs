@@ -4,7 +4,7 @@ using Vmm.Core;
 
 namespace Vmm.Machine.Configuration;
 
-/// <summary><c>--net tap=NAME,…</c>: a virtio network card on a tap interface.</summary>
+/// <summary><c>--net tap=NAME,…</c>: a virtio network card on a tap interface, or of an external back-end.</summary>
 /// <param name="Tap">The interface's name; null for one that the kernel names.</param>
 /// <param name="Fds">Open tap descriptors, one for each pair of queues; empty to open the interface.</param>
 /// <param name="Ip">The address given to the interface on the host; null to leave it as it is.</param>
@@ -18,10 +18,11 @@ namespace Vmm.Machine.Configuration;
 /// <param name="OffloadTso">Whether TCP segments may be larger than the MTU.</param>
 /// <param name="OffloadUfo">Whether UDP datagrams may be segmented by the other side (USO).</param>
 /// <param name="Limits">Rate limits, of each direction.</param>
+/// <param name="BackEnd">The external back-end that serves it; null for none.</param>
 /// <param name="Virtio">Name, bus and layout.</param>
 public sealed record NetConfig(
     string? Tap, ConfigList<int> Fds, string? Ip, string? Mask, string? Mac, string? HostMac, int? Mtu, int NumQueues, int QueueSize,
-    bool OffloadCsum, bool OffloadTso, bool OffloadUfo, RateLimitOptions Limits, VirtioOptions Virtio) : IConfigSection
+    bool OffloadCsum, bool OffloadTso, bool OffloadUfo, RateLimitOptions Limits, BackEndOptions? BackEnd, VirtioOptions Virtio) : IConfigSection
 {
     // IFNAMSIZ with its NUL.
     private const int MaxInterfaceName = 15;
@@ -29,23 +30,26 @@ public sealed record NetConfig(
     /// <summary>The section in files and the environment: a list.</summary>
     public static readonly SectionSchema Section = new(
         "net",
-        ["tap", "fd", "ip", "mask", "mac", "host_mac", "mtu", "num_queues", "queue_size", "offload_csum", "offload_tso", "offload_ufo", .. TokenBucketOptions.Keys, .. VirtioOptions.Keys],
+        ["tap", "fd", "ip", "mask", "mac", "host_mac", "mtu", "num_queues", "queue_size", "offload_csum", "offload_tso", "offload_ufo", .. TokenBucketOptions.Keys, "vhost_user", "vhost_mode", .. BackEndOptions.Keys, .. VirtioOptions.Keys],
         OptionShape.Fields, Repeats: true);
 
     /// <summary>The option on the command line.</summary>
     public static readonly OptionSchema Option = new(
         "--net",
         "[tap=NAME|fd=[N,…]][,ip=ADDRESS,mask=MASK][,mac=MAC][,host_mac=MAC][,mtu=N][,num_queues=N][,queue_size=N][,offload_csum=on|off][,offload_tso=on|off][,offload_ufo=on|off]" +
-        TokenBucketOptions.Syntax + VirtioOptions.Syntax,
-        "A network card on a tap interface, which is made where there is none of that name. Give it once for each.",
+        TokenBucketOptions.Syntax + " | vhost_user=on[,vhost_mode=client|server][,mac=MAC][,mtu=N][,queue_size=N]" + BackEndOptions.Syntax + VirtioOptions.Syntax,
+        "A network card on a tap interface, which is made where there is none of that name, or one that a vhost-user back-end serves (passt). Give it once for each.",
         "net", null, OptionShape.Fields,
-        ["tap=", "fd=", "ip=", "mask=", "mac=", "host_mac=", "mtu=", "num_queues=", "queue_size=", "offload_csum=off", "offload_tso=off", "offload_ufo=off", .. TokenBucketOptions.Words, .. VirtioOptions.Words]);
+        ["tap=", "fd=", "ip=", "mask=", "mac=", "host_mac=", "mtu=", "num_queues=", "queue_size=", "offload_csum=off", "offload_tso=off", "offload_ufo=off", .. TokenBucketOptions.Words, "vhost_user=on", "vhost_mode=server", .. BackEndOptions.Words, .. VirtioOptions.Words]);
 
     /// <summary>Reads and checks one card.</summary>
     /// <exception cref="VmmException">A value is wrong, or values do not fit together.</exception>
     public static NetConfig From(OptionFields fields)
     {
         ArgumentNullException.ThrowIfNull(fields);
+        if (fields.Flag("vhost_user", false))
+            return OfBackEnd(fields);
+        BackEndOptions.RefuseWithout(fields);
         string? tap = fields.Text("tap", null);
         if (tap is not null && (tap.Length is 0 or > MaxInterfaceName || tap.AsSpan().IndexOfAny("/ \0\n") >= 0 || tap is "." or ".."))
             throw OptionFields.Error(fields.Find("tap")!, $"{OptionGrammar.Show($"tap={tap}")} is no name of an interface; those have 1 to {MaxInterfaceName} characters.");
@@ -64,11 +68,21 @@ public sealed record NetConfig(
         return new NetConfig(
             tap, fds, ip, mask, MacOf(fields, "mac", guest: true), MacOf(fields, "host_mac", guest: false), fields.Number("mtu", 68, 65535), queues,
             DiskConfig.QueueSizeOf(fields, 256), fields.Flag("offload_csum", true), fields.Flag("offload_tso", true), fields.Flag("offload_ufo", true),
-            RateLimitOptions.From(fields), VirtioOptions.From(fields));
+            RateLimitOptions.From(fields), null, VirtioOptions.From(fields));
     }
 
     void IConfigSection.WriteTo(IConfigWriter writer)
     {
+        if (BackEnd is not null)
+        {
+            writer.Flag("vhost_user", true);
+            writer.Text("mac", Mac);
+            writer.Number("mtu", Mtu);
+            writer.Number("queue_size", QueueSize);
+            BackEnd.WriteTo(writer);
+            Virtio.WriteTo(writer);
+            return;
+        }
         writer.Text("tap", Tap);
         writer.List("fd", [.. Fds.Select(fd => fd.ToString(System.Globalization.CultureInfo.InvariantCulture))]);
         writer.Text("ip", Ip);
@@ -83,6 +97,18 @@ public sealed record NetConfig(
         writer.Flag("offload_ufo", OffloadUfo);
         Limits.WriteTo(writer);
         Virtio.WriteTo(writer);
+    }
+
+    private static NetConfig OfBackEnd(OptionFields fields)
+    {
+        BackEndOptions.Refuse(
+            fields, ["tap", "fd", "ip", "mask", "host_mac", "num_queues", "offload_csum", "offload_tso", "offload_ufo", .. TokenBucketOptions.Keys]);
+        BackEndOptions backEnd = BackEndOptions.From(fields);
+        // The name that Cloud Hypervisor has for it.
+        bool server = fields.Word("vhost_mode", backEnd.Server, [("client", false), ("server", true)]);
+        return new NetConfig(
+            null, ConfigList<int>.Empty, null, null, MacOf(fields, "mac", guest: true), null, fields.Number("mtu", 68, 65535), 2,
+            DiskConfig.QueueSizeOf(fields, 256), true, true, true, RateLimitOptions.From(fields), backEnd with { Server = server }, VirtioOptions.From(fields));
     }
 
     private static ConfigList<int> Descriptors(OptionFields fields)

@@ -47,6 +47,19 @@ public sealed record VmConfig
     /// <summary>Files as persistent memory.</summary>
     public ConfigList<PmemConfig> Pmem { get; init; } = ConfigList<PmemConfig>.Empty;
 
+    /// <summary>File systems of external back-ends.</summary>
+    public ConfigList<FsConfig> Fs { get; init; } = ConfigList<FsConfig>.Empty;
+
+    /// <summary>The socket device of an external back-end; null for none.</summary>
+    public VsockConfig? Vsock { get; init; }
+
+    /// <summary>Other devices of external back-ends.</summary>
+    public ConfigList<VhostUserConfig> VhostUser { get; init; } = ConfigList<VhostUserConfig>.Empty;
+
+    /// <summary>Whether other programs serve devices, and so need the guest's memory.</summary>
+    public bool HasBackEnds =>
+        Fs.Count > 0 || Vsock is not null || VhostUser.Count > 0 || Disks.Any(disk => disk.BackEnd is not null) || Net.Any(card => card.BackEnd is not null);
+
     /// <summary>The other end of the virtio console (hvc0).</summary>
     public ConsoleConfig Console { get; init; } = new(ConsoleBackend.Off);
 
@@ -67,7 +80,7 @@ public sealed record VmConfig
     [
         CpusConfig.Section, MemoryConfig.Section, PayloadConfig.Section, BootConfig.Section, ConsoleConfig.SerialSection,
         ConsoleConfig.DebugSection, AcpiConfig.Section, RebootConfig.Section, LogConfig.Section, BusConfig.Section, IoThreadsConfig.Section,
-        DiskConfig.Section, NetConfig.Section, PmemConfig.Section, ConsoleConfig.VirtioSection, RngConfig.Section, BalloonConfig.Section,
+        DiskConfig.Section, NetConfig.Section, PmemConfig.Section, FsConfig.Section, VsockConfig.Section, VhostUserConfig.Section, ConsoleConfig.VirtioSection, RngConfig.Section, BalloonConfig.Section,
         WatchdogConfig.Section, MetricsConfig.Section,
     ];
 
@@ -76,7 +89,7 @@ public sealed record VmConfig
     [
         PayloadConfig.KernelOption, PayloadConfig.InitramfsOption, PayloadConfig.CommandLineOption, CpusConfig.Option, MemoryConfig.Option,
         DiskConfig.Option, NetConfig.Option, ConsoleConfig.SerialOption, ConsoleConfig.VirtioOption, ConsoleConfig.DebugOption, RngConfig.Option,
-        BalloonConfig.Option, PmemConfig.Option, WatchdogConfig.Option, BusConfig.Option, IoThreadsConfig.Option, BootConfig.Option,
+        BalloonConfig.Option, PmemConfig.Option, FsConfig.Option, VsockConfig.Option, VhostUserConfig.Option, WatchdogConfig.Option, BusConfig.Option, IoThreadsConfig.Option, BootConfig.Option,
         AcpiConfig.Option, RebootConfig.Option, MetricsConfig.Option, LogConfig.LevelOption, LogConfig.FileOption, LogConfig.FormatOption,
     ];
 
@@ -112,7 +125,7 @@ public sealed record VmConfig
     internal void CheckNames()
     {
         var names = new HashSet<string>();
-        IEnumerable<VirtioOptions?> all = [.. Disks.Select(disk => disk.Virtio), .. Net.Select(net => net.Virtio), .. Pmem.Select(pmem => pmem.Virtio), Rng?.Virtio, Balloon?.Virtio];
+        IEnumerable<VirtioOptions?> all = [.. Disks.Select(disk => disk.Virtio), .. Net.Select(net => net.Virtio), .. Pmem.Select(pmem => pmem.Virtio), .. Fs.Select(fs => fs.Virtio), .. VhostUser.Select(device => device.Virtio), Vsock?.Virtio, Rng?.Virtio, Balloon?.Virtio];
         foreach (VirtioOptions? options in all)
         {
             if (options?.Id is { } id && !names.Add(id))

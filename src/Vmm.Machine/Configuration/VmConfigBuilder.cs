@@ -84,7 +84,11 @@ public sealed class VmConfigBuilder
     {
         VmConfig config = BuildSections();
         config.CheckNames();
-        return config;
+        if (!config.HasBackEnds || config.Memory.Shared)
+            return config;
+        if (FieldsOf(MemoryConfig.Section).Find("shared") is { } field)
+            throw OptionFields.Error(field, "vhost-user back-ends need the guest's memory; leave shared=off out.");
+        return config with { Memory = config.Memory with { Shared = true } };
     }
 
     private VmConfig BuildSections() => new()
@@ -103,6 +107,9 @@ public sealed class VmConfigBuilder
         Disks = Items(DiskConfig.Section, DiskConfig.From),
         Net = Items(NetConfig.Section, NetConfig.From),
         Pmem = Items(PmemConfig.Section, PmemConfig.From),
+        Fs = Items(FsConfig.Section, FsConfig.From),
+        Vsock = VsockConfig.From(FieldsOf(VsockConfig.Section)),
+        VhostUser = Items(VhostUserConfig.Section, VhostUserConfig.From),
         Console = ConsoleConfig.From(FieldsOf(ConsoleConfig.VirtioSection), ConsoleBackend.Off),
         Rng = RngConfig.From(FieldsOf(RngConfig.Section)),
         Balloon = BalloonConfig.From(FieldsOf(BalloonConfig.Section)),

@@ -46,6 +46,9 @@ public static class VmConfigJson
         WriteList(json, "disks", config.Disks);
         WriteList(json, "net", config.Net);
         WriteList(json, "pmem", config.Pmem);
+        WriteList(json, "fs", config.Fs);
+        WriteSection(json, "vsock", config.Vsock);
+        WriteList(json, "vhost_user", config.VhostUser);
         WriteConsole(json, "console", config.Console);
         WriteSection(json, "rng", config.Rng);
         WriteSection(json, "balloon", config.Balloon);

@@ -1,6 +1,6 @@
-using System.Text;
 using Vmm.Core;
 using Vmm.Core.Interop;
+using Vmm.Core.Sockets;
 
 namespace Vmm.Machine.Console;
 
@@ -79,53 +79,12 @@ internal sealed unsafe class PtyEnd : ConnectionEnd
 }
 
 /// <summary>A listening Unix socket, for one client at a time; the next ones wait in its queue.</summary>
-internal sealed unsafe class SocketEnd : ConnectionEnd
+internal sealed unsafe class SocketEnd(string path) : ConnectionEnd
 {
-    private readonly FileDescriptor _listener;
-    private FileDescriptor? _client;
+    private readonly UnixListener _listener = UnixListener.Listen(path, "the console socket");
+    private UnixStream? _client;
 
-    internal SocketEnd(string path)
-    {
-        Location = path;
-        sockaddr_un address = default;
-        address.sun_family = LibC.AF_UNIX;
-        byte[] name = Encoding.UTF8.GetBytes(path);
-        Span<byte> room = address.sun_path;
-        if (name.Length >= room.Length)
-            throw VmmException.Configuration($"The socket path {path} is too long for the kernel: {name.Length} bytes, at most {room.Length - 1}; use a shorter one.");
-        name.CopyTo(room);
-
-        _listener = NewSocket();
-        int error = TryBind(&address);
-        if (error != 0)
-        {
-            // A socket that an earlier run left behind refuses connections, and goes; anything else stays.
-            if (error != LibC.EADDRINUSE || !IsAbandoned(&address))
-            {
-                _listener.Dispose();
-                string why = error == LibC.EADDRINUSE ? "something is there already" : LibC.strerror(error);
-                throw VmmException.Configuration($"Cannot listen on the console socket {path}: {why}; use another path or remove it.");
-            }
-
-            File.Delete(path);
-            error = TryBind(&address);
-            if (error != 0)
-            {
-                _listener.Dispose();
-                throw VmmException.Host($"Cannot listen on the console socket {path}: {LibC.strerror(error)}.");
-            }
-        }
-
-        // Whoever can connect has the guest's console: only the owner.
-        if (LibC.chmod(path, 0x180 /* 0600 */) != 0 || LibC.listen(_listener.Number, 4) != 0)
-        {
-            error = LibC.errno;
-            Dispose();
-            throw VmmException.Host($"Cannot listen on the console socket {path}: {LibC.strerror(error)}.");
-        }
-    }
-
-    internal override string Location { get; }
+    internal override string Location => path;
 
     internal override int WaitFd => _listener.Number;
 
@@ -133,11 +92,8 @@ internal sealed unsafe class SocketEnd : ConnectionEnd
 
     internal override int TryConnect()
     {
-        int fd = LibC.accept4(_listener.Number, null, null, LibC.SOCK_NONBLOCK | LibC.SOCK_CLOEXEC);
-        if (fd < 0)
-            return -1;
-        _client = new FileDescriptor(fd);
-        return fd;
+        _client = _listener.TryAccept();
+        return _client?.Number ?? -1;
     }
 
     internal override void Disconnect()
@@ -157,50 +113,5 @@ internal sealed unsafe class SocketEnd : ConnectionEnd
     {
         Disconnect();
         _listener.Dispose();
-        try
-        {
-            File.Delete(Location);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            // Somebody took the directory away; the next run finds an abandoned socket at worst.
-        }
-    }
-
-    private static FileDescriptor NewSocket()
-    {
-        int fd = LibC.socket(LibC.AF_UNIX, LibC.SOCK_STREAM | LibC.SOCK_CLOEXEC | LibC.SOCK_NONBLOCK, 0);
-        return fd >= 0 ? new FileDescriptor(fd) : throw VmmException.Host($"Cannot make a console socket: {LibC.strerror(LibC.errno)}.");
-    }
-
-    private int TryBind(sockaddr_un* address) =>
-        LibC.bind(_listener.Number, address, (uint)sizeof(sockaddr_un)) == 0 ? 0 : LibC.errno;
-
-    private static bool IsAbandoned(sockaddr_un* address)
-    {
-        using FileDescriptor probe = NewSocket();
-
-        // A regular file in its place refuses connections as well, and is not ours to remove.
-        return LibC.connect(probe.Number, address, (uint)sizeof(sockaddr_un)) != 0 && LibC.errno == LibC.ECONNREFUSED && IsSocket(address);
-    }
-
-    private static bool IsSocket(sockaddr_un* address)
-    {
-        string path = System.Runtime.InteropServices.Marshal.PtrToStringUTF8((nint)(&address->sun_path))!;
-        try
-        {
-            // FileAttributes.Normal is a plain file; .NET calls sockets, pipes and devices Normal too, but only a plain file can be opened.
-            using FileStream file = new(path, FileMode.Open, FileAccess.Read);
-            return false;
-        }
-        catch (IOException)
-        {
-            // open(2) of a socket fails with ENXIO.
-            return true;
-        }
-        catch (UnauthorizedAccessException)
-        {
-            return false;
-        }
     }
 }

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Vmm.Core.Memory;
 
 namespace Vmm.Virtio.Queues;
 
@@ -64,6 +65,12 @@ public sealed unsafe class DescriptorChain
     /// <summary>What the device may write.</summary>
     public ReadOnlySpan<GuestSegment> Writable => new(_segments + ReadableCount, _count - ReadableCount);
 
+    /// <summary>
+    /// Whether pages of it can vanish while the device has it, so that nothing of it may be dereferenced: the kernel is handed it, or it is
+    /// copied by the members here.
+    /// </summary>
+    internal bool MayVanish { get; set; }
+
     /// <summary>The segments as <c>struct iovec[]</c>; stays where it is until the chain is given back.</summary>
     internal GuestSegment* Segments => _segments;
 
@@ -118,6 +125,7 @@ public sealed unsafe class DescriptorChain
         ReadableCount = 0;
         ReadableLength = 0;
         WritableLength = 0;
+        MayVanish = false;
     }
 
     /// <summary>Appends a checked segment; false when there are too many, or a readable one follows a writable one.</summary>
@@ -150,7 +158,7 @@ public sealed unsafe class DescriptorChain
         GC.AddMemoryPressure((long)(_capacity - before) * sizeof(GuestSegment));
     }
 
-    private static int Copy(ReadOnlySpan<GuestSegment> segments, ulong offset, Span<byte> destination, ReadOnlySpan<byte> source)
+    private int Copy(ReadOnlySpan<GuestSegment> segments, ulong offset, Span<byte> destination, ReadOnlySpan<byte> source)
     {
         int done = 0;
         int wanted = destination.Length + source.Length;
@@ -164,12 +172,22 @@ public sealed unsafe class DescriptorChain
                 continue;
             }
             int part = (int)Math.Min((ulong)(wanted - done), segment.Length - offset);
-            // Safe: the part lies inside a segment that was checked to be RAM, which outlives every queue.
-            var guest = new Span<byte>((byte*)segment.Host + offset, part);
-            if (destination.IsEmpty)
-                source.Slice(done, part).CopyTo(guest);
+            var at = (byte*)segment.Host + offset;
+            if (MayVanish)
+            {
+                int copied = destination.IsEmpty ? FaultableMemory.Write(at, source.Slice(done, part)) : FaultableMemory.Read(at, destination.Slice(done, part));
+                if (copied < part)
+                    return done + copied;
+            }
             else
-                guest.CopyTo(destination[done..]);
+            {
+                // Safe: the part lies inside a segment that was checked to be RAM, which outlives every queue.
+                var guest = new Span<byte>(at, part);
+                if (destination.IsEmpty)
+                    source.Slice(done, part).CopyTo(guest);
+                else
+                    guest.CopyTo(destination[done..]);
+            }
             done += part;
             offset = 0;
         }

@@ -215,7 +215,19 @@ internal abstract unsafe class RingQueue : VirtQueue
         {
             GuestRegion? region = _memory.RegionAt(address);
             if (region == null)
-                return Broken("a buffer is not in RAM");
+            {
+                if (!ReachesVanishing || !_memory.TryFindVanishing(address, out byte* host, out ulong left))
+                    return Broken("a buffer is not in RAM");
+                left = Math.Min(length, left);
+                if (!chain.TryAppend(new GuestSegment((nint)host, (nuint)left), writable))
+                    return Unfit(chain, writable);
+                chain.MayVanish = true;
+                address += left;
+                length -= left;
+                if (address == 0 && length > 0)
+                    return Broken("a buffer wraps around the address space");
+                continue;
+            }
             _regionStart = region.Start;
             _regionLength = region.Length;
             _regionHost = region.Host;

@@ -41,6 +41,12 @@ public abstract class VirtQueue
     /// <summary>Whether the driver broke a rule; only a reset mends it.</summary>
     public bool IsBroken { get; private set; }
 
+    /// <summary>
+    /// Whether buffers may also lie in memory whose pages can vanish (<see cref="DescriptorChain.MayVanish"/>); else they must be in RAM. For
+    /// devices that take care of it.
+    /// </summary>
+    internal bool ReachesVanishing { get; set; }
+
     /// <summary>Features, memory and transport that it runs with.</summary>
     protected VirtioActivation Activation { get; }
 

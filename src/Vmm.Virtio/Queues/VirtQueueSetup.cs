@@ -10,6 +10,10 @@ namespace Vmm.Virtio.Queues;
 /// <param name="DeviceArea">Guest address of the used ring, or of the device's event suppression structure.</param>
 /// <param name="State">Where to begin.</param>
 /// <param name="Doorbell">Signalled when the driver notifies the queue; the transport's to dispose of.</param>
+/// <param name="Call">
+/// Interrupts the driver for the queue when it is signalled, by whichever process; it never changes, and is the transport's to dispose of.
+/// Null for a device without <see cref="VirtioDevice.HasExternalCalls"/>.
+/// </param>
 public readonly record struct VirtQueueSetup(
     int Index,
     ushort Size,
@@ -17,4 +21,5 @@ public readonly record struct VirtQueueSetup(
     ulong DriverArea,
     ulong DeviceArea,
     VirtQueueState State,
-    EventNotifier Doorbell);
+    EventNotifier Doorbell,
+    EventNotifier? Call = null);

@@ -2,6 +2,7 @@ using System.Numerics;
 using Vmm.Core;
 using Vmm.Core.Memory;
 using Vmm.Virtio.Queues;
+using Vmm.Virtio.SharedMemory;
 using static Vmm.Virtio.Transport.DeviceStatus;
 
 namespace Vmm.Virtio.Transport;
@@ -14,7 +15,7 @@ namespace Vmm.Virtio.Transport;
 /// The members of <see cref="IVirtioHost"/> are called by the threads of event loops, while a vCPU thread may hold the lock and wait for
 /// just that thread to let go of a queue. So they take no lock, and what they change is changed atomically.
 /// </remarks>
-internal sealed class TransportCore : IVirtioHost, IDisposable
+internal sealed partial class TransportCore : IVirtioHost, IDisposable
 {
     private const int DriverBits = Acknowledge | Driver | DriverOk | FeaturesOk | Failed;
 
@@ -45,7 +46,9 @@ internal sealed class TransportCore : IVirtioHost, IDisposable
         _log = log;
         _queues = new TransportQueue[device.QueueSizes.Count];
         for (int i = 0; i < _queues.Length; i++)
-            _queues[i] = new TransportQueue(i, device.QueueSizes[i]);
+            _queues[i] = new TransportQueue(i, device.QueueSizes[i], device.HasExternalCalls);
+        foreach (SharedMemoryRegion region in device.SharedMemory)
+            region.ReportTo(Log);
     }
 
     /// <summary>The transport's lock: one call of a driver at a time.</summary>
@@ -56,6 +59,12 @@ internal sealed class TransportCore : IVirtioHost, IDisposable
     internal ReadOnlySpan<TransportQueue> Queues => _queues;
 
     internal byte Status => (byte)Volatile.Read(ref _status);
+
+    /// <summary>
+    /// The device status as a driver reads it. A device that breaks while it has no driver says so only once it has one again: drivers wait
+    /// for zero after a reset, for ever.
+    /// </summary>
+    internal byte VisibleStatus => Status is var status && (status & DriverBits) != 0 ? status : (byte)0;
 
     /// <summary>Changes with the configuration space (§2.5).</summary>
     internal uint ConfigurationGeneration => Volatile.Read(ref _generation);
@@ -92,13 +101,15 @@ internal sealed class TransportCore : IVirtioHost, IDisposable
 
     /// <summary>
     /// A driver's write of the device status. Zero resets; bits that are set stay set until then, whatever is written. FEATURES_OK stays
-    /// clear where the features are refused, which a driver finds by reading it back (§3.1.1 step 6).
+    /// clear where the features are refused, which a driver finds by reading it back (§3.1.1 step 6). Dropped while a reset is under way.
     /// </summary>
     internal void WriteStatus(byte value)
     {
+        if (IsResetting)
+            return;
         if (value == 0)
         {
-            Reset();
+            BeginReset();
             return;
         }
         int wanted = value & DriverBits & ~Status;
@@ -108,34 +119,10 @@ internal sealed class TransportCore : IVirtioHost, IDisposable
         if ((wanted & DriverOk) != 0 && (Status & (FeaturesOk | DeviceNeedsReset | Failed)) == FeaturesOk)
         {
             Interlocked.Or(ref _status, DriverOk);
+            _interrupts.DriverReady();
             Activate();
-            foreach (TransportQueue queue in _queues)
-                StartIfDue(queue);
+            StartAll();
         }
-    }
-
-    /// <summary>Stops everything and forgets what a driver said (§2.4). Complete when it returns.</summary>
-    internal void Reset()
-    {
-        foreach (TransportQueue queue in _queues)
-            Stop(queue);
-        try
-        {
-            Device.Reset();
-        }
-        catch (Exception e)
-        {
-            Log($"its reset failed, which is a defect of this program: {e.GetType().Name}: {e.Message}");
-        }
-        foreach (TransportQueue queue in _queues)
-            queue.Clear();
-        _driverFeatures = 0;
-        _hasUnknownFeatures = false;
-        _silenced = false;
-        DeviceFeaturesSelect = DriverFeaturesSelect = QueueSelect = 0;
-        // No queue runs any more, so nobody says NeedsReset between these two.
-        Interlocked.Exchange(ref _status, 0);
-        _interrupts.ResetInterrupts();
     }
 
     /// <summary>Sets the selected queue's size; what the device cannot do is dropped. Whether a layout allows it is known when it starts.</summary>
@@ -175,26 +162,7 @@ internal sealed class TransportCore : IVirtioHost, IDisposable
         queue.Enabled = true;
         queue.Ring = VirtQueueState.Initial;
         StartIfDue(queue);
-    }
-
-    /// <summary>Stops the selected queue and keeps its registers (§4.2.2, QueueReady).</summary>
-    internal void DisableQueue()
-    {
-        if (SelectedQueue is not { Enabled: true } queue)
-            return;
-        Stop(queue);
-        queue.Enabled = false;
-        queue.Ring = VirtQueueState.Initial;
-    }
-
-    /// <summary>Resets the selected queue (§2.6.1) if VIRTIO_F_RING_RESET was accepted. Complete when it returns.</summary>
-    internal void ResetQueue()
-    {
-        if ((Status & FeaturesOk) == 0 || (_driverFeatures & VirtioFeatures.RingReset) == 0 || SelectedQueue is not { } queue)
-            return;
-        Stop(queue);
-        queue.Clear();
-        _interrupts.ResetQueueInterrupt(queue.Index);
+        TellStarted();
     }
 
     /// <summary>A doorbell that came through a register. Needs no lock.</summary>
@@ -266,15 +234,15 @@ internal sealed class TransportCore : IVirtioHost, IDisposable
     internal void Pause()
     {
         _paused = true;
-        foreach (TransportQueue queue in _queues)
-            Stop(queue);
+        StopAll();
+        // A reset that was under way is complete with that: what is saved is a device at rest.
+        Settle();
     }
 
     internal void Resume()
     {
         _paused = false;
-        foreach (TransportQueue queue in _queues)
-            StartIfDue(queue);
+        StartAll();
     }
 
     /// <summary>
@@ -283,14 +251,16 @@ internal sealed class TransportCore : IVirtioHost, IDisposable
     /// </summary>
     internal void SetSilenced(bool silenced)
     {
-        _silenced = silenced;
-        foreach (TransportQueue queue in _queues)
+        if (silenced)
         {
-            if (silenced)
-                Stop(queue);
-            else
-                StartIfDue(queue);
+            // Waits also for a reset that is under way, whose end would else take this back.
+            StopAll();
+            Settle();
         }
+        _silenced = silenced;
+        if (silenced)
+            return;
+        StartAll();
     }
 
     /// <summary>What both transports save.</summary>
@@ -309,6 +279,7 @@ internal sealed class TransportCore : IVirtioHost, IDisposable
             DriverFeaturesSelect = DriverFeaturesSelect,
             QueueSelect = QueueSelect,
             ConfigurationGeneration = ConfigurationGeneration,
+            IsSilenced = _silenced,
             Queues = [.. _queues.Select(q => new VirtioQueueState(q.Size, q.DescriptorArea, q.DriverArea, q.DeviceArea, q.Enabled, q.Ring))],
         };
     }
@@ -317,9 +288,11 @@ internal sealed class TransportCore : IVirtioHost, IDisposable
     internal void Restore(VirtioTransportState state)
     {
         Check(state);
-        foreach (TransportQueue queue in _queues)
-            Stop(queue);
+        StopAll();
+        IsResetting = false;
+        _ending = 0;
         _paused = true;
+        _silenced = state.IsSilenced;
         Device.Reset();
         Device.Restore(state.Device!);
         _driverFeatures = state.DriverFeatures;
@@ -337,9 +310,12 @@ internal sealed class TransportCore : IVirtioHost, IDisposable
             queue.DriverArea = saved.DriverArea;
             queue.DeviceArea = saved.DeviceArea;
             queue.Enabled = saved.Enabled;
+            queue.Ending = QueueEnding.None;
             queue.Ring = saved.Ring;
         }
         Interlocked.Exchange(ref _status, state.Status & (DriverBits | DeviceNeedsReset));
+        if ((Status & DriverOk) != 0)
+            _interrupts.DriverReady();
         if (IsRunning)
             Activate();
     }
@@ -353,11 +329,16 @@ internal sealed class TransportCore : IVirtioHost, IDisposable
                 return;
             _disposed = true;
             _paused = true;
-            foreach (TransportQueue queue in _queues)
-                Stop(queue);
+            StopAll();
+            Settle();
             Device.Dispose();
+            // Nobody looks at the eventfds any more when they go.
+            _interrupts.ResetInterrupts();
             foreach (TransportQueue queue in _queues)
+            {
                 queue.Doorbell.Dispose();
+                queue.Call?.Dispose();
+            }
         }
     }
 
@@ -389,9 +370,28 @@ internal sealed class TransportCore : IVirtioHost, IDisposable
         }
     }
 
+    private void StartAll()
+    {
+        foreach (TransportQueue queue in _queues)
+            StartIfDue(queue);
+        TellStarted();
+    }
+
+    private void TellStarted()
+    {
+        try
+        {
+            Device.QueuesStarted();
+        }
+        catch (Exception e)
+        {
+            Broken("start its queues", e);
+        }
+    }
+
     private void StartIfDue(TransportQueue queue)
     {
-        if (!queue.Enabled || queue.Running || _paused || _silenced || !IsRunning)
+        if (!queue.Enabled || queue.Running || _paused || _silenced || IsResetting || !IsRunning)
             return;
         if ((_driverFeatures & VirtioFeatures.RingPacked) == 0 && !BitOperations.IsPow2(queue.Size))
         {
@@ -409,21 +409,6 @@ internal sealed class TransportCore : IVirtioHost, IDisposable
         }
     }
 
-    private void Stop(TransportQueue queue)
-    {
-        if (!queue.Running)
-            return;
-        queue.Running = false;
-        try
-        {
-            queue.Ring = Device.StopQueue(queue.Index);
-        }
-        catch (Exception e)
-        {
-            Broken($"stop queue {queue.Index}", e);
-        }
-    }
-
     private void Broken(string doing, Exception e) =>
         NeedsReset($"this program failed to {doing}: {e.GetType().Name}: {e.Message}");
 
@@ -436,6 +421,9 @@ internal sealed class TransportCore : IVirtioHost, IDisposable
             state.Type != Device.Type ? $"it is of a device of type {(int)state.Type}, and this one is of type {(int)Device.Type}"
             : state.Device == null ? "it has no state of the device itself"
             : state.Queues.Length != _queues.Length ? $"it has {state.Queues.Length} queues, and the device has {_queues.Length}"
+            : (state.Status & (DriverOk | FeaturesOk)) == DriverOk ? "its driver is ready without having agreed on features"
+            : (state.Status & FeaturesOk) != 0 && (state.HasUnknownFeatures || (state.DriverFeatures & VirtioFeatures.Version1) == 0)
+                ? "its driver uses features that no device has, or none of VIRTIO 1"
             : (state.Status & FeaturesOk) != 0 && (state.DriverFeatures & ~Device.Features) != 0
                 ? $"its driver uses features that are not offered here, 0x{state.DriverFeatures & ~Device.Features:x}"
             : (state.Status & FeaturesOk) != 0 && (state.HasUnknownFeatures || (state.DriverFeatures & VirtioFeatures.Version1) == 0)

@@ -3,14 +3,28 @@ using Vmm.Virtio.Queues;
 
 namespace Vmm.Virtio.Transport;
 
+/// <summary>What a queue's stop, which is under way, was asked for by.</summary>
+internal enum QueueEnding
+{
+    /// <summary>None is under way.</summary>
+    None,
+
+    /// <summary>QueueReady: its registers stay.</summary>
+    Disable,
+
+    /// <summary>A reset of the queue.</summary>
+    Reset,
+}
+
 /// <summary>Registers of one queue, as its driver has set them, and where it stands. Under the transport's lock.</summary>
 internal sealed class TransportQueue
 {
-    internal TransportQueue(int index, ushort maximumSize)
+    internal TransportQueue(int index, ushort maximumSize, bool hasCall)
     {
         Index = index;
         MaximumSize = maximumSize;
         Size = maximumSize;
+        Call = hasCall ? new EventNotifier() : null;
     }
 
     internal int Index { get; }
@@ -20,6 +34,9 @@ internal sealed class TransportQueue
 
     /// <summary>Signalled when the driver notifies.</summary>
     internal EventNotifier Doorbell { get; } = new();
+
+    /// <summary>Interrupts the driver, for a device with <see cref="VirtioDevice.HasExternalCalls"/>.</summary>
+    internal EventNotifier? Call { get; }
 
     internal ushort Size { get; set; }
 
@@ -35,10 +52,13 @@ internal sealed class TransportQueue
     /// <summary>Whether the device serves it.</summary>
     internal bool Running { get; set; }
 
+    /// <summary>Why it is being stopped. It is enabled and running still, and its registers do not change.</summary>
+    internal QueueEnding Ending { get; set; }
+
     /// <summary>Where it begins when it is started.</summary>
     internal VirtQueueState Ring { get; set; } = VirtQueueState.Initial;
 
-    internal VirtQueueSetup Setup => new(Index, Size, DescriptorArea, DriverArea, DeviceArea, Ring, Doorbell);
+    internal VirtQueueSetup Setup => new(Index, Size, DescriptorArea, DriverArea, DeviceArea, Ring, Doorbell, Call);
 
     /// <summary>Puts the registers where a reset leaves them.</summary>
     internal void Clear()
@@ -46,6 +66,7 @@ internal sealed class TransportQueue
         Size = MaximumSize;
         DescriptorArea = DriverArea = DeviceArea = 0;
         Enabled = false;
+        Ending = QueueEnding.None;
         Ring = VirtQueueState.Initial;
     }
 }

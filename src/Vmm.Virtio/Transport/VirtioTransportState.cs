@@ -40,6 +40,9 @@ public sealed record VirtioTransportState
     /// <summary>Configuration generation.</summary>
     public uint ConfigurationGeneration { get; init; }
 
+    /// <summary>Whether the driver has switched bus mastering off, so that its queues stand still; false off the PCI bus.</summary>
+    public bool IsSilenced { get; init; }
+
     /// <summary>Every queue.</summary>
     public VirtioQueueState[] Queues { get; init; } = [];
 

@@ -134,14 +134,14 @@ public sealed class AddressBusTests
         bus.Read(0x3000, data);
         bus.Write(0x3000, data);
         bus.Read(0x50, data);
-        long before = GC.GetAllocatedBytesForCurrentThread();
+        long before = ThreadAllocations.Start();
         for (int i = 0; i < 10_000; i++)
         {
             bus.Read(0x3000, data);
             bus.Write(0x2004, data);
             bus.Read(0x50, data);
         }
-        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+        Assert.Equal(0, ThreadAllocations.Since(before));
     }
 
     private static void Step(AddressBus bus, SortedDictionary<ulong, Entry> model, ulong origin, int kind, int start, int length)

@@ -335,11 +335,10 @@ public sealed class VcpuTests
         VcpuCounters counters = machine.Boot.Counters;
         Assert.True((port ? counters.PortIo : counters.Mmio) >= AllocationMeter.Last);
         // The same seen by jobs: between two of them were exits, and nothing was allocated but by the jobs' own thread hand-over.
-        long before = machine.Boot.Invoke(_ => GC.GetAllocatedBytesForCurrentThread());
+        long before = machine.Boot.Invoke(_ => ThreadAllocations.Start());
         long seen = device.Count;
         Assert.True(SpinWait.SpinUntil(() => device.Count > seen + 1000, TestMachine.Watchdog), "Too few exits.");
-        long after = machine.Boot.Invoke(_ => GC.GetAllocatedBytesForCurrentThread());
-        Assert.Equal(0, after - before);
+        Assert.Equal(0, machine.Boot.Invoke(_ => ThreadAllocations.Since(before)));
     }
 
     [SkippableFact]
@@ -512,11 +511,11 @@ public sealed class VcpuTests
             Volatile.Write(ref _count, _count + 1);
             if (_count == 200)
             {
-                _before = GC.GetAllocatedBytesForCurrentThread();
+                _before = ThreadAllocations.Start();
             }
             else if (_count == Last)
             {
-                Allocated = GC.GetAllocatedBytesForCurrentThread() - _before;
+                Allocated = ThreadAllocations.Since(_before);
                 Finished.Set();
             }
         }

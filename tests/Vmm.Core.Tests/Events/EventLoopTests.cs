@@ -292,9 +292,9 @@ public sealed class EventLoopTests : IDisposable
         handler.Then = () =>
         {
             if (handler.Turns == 5000)
-                before = GC.GetAllocatedBytesForCurrentThread();
+                before = ThreadAllocations.Start();
             if (handler.Turns == 10_000)
-                allocated = GC.GetAllocatedBytesForCurrentThread() - before;
+                allocated = ThreadAllocations.Since(before);
             if (handler.Turns % 2 == 0)
                 notifier.Signal();
             return handler.Turns % 2 == 1;

@@ -24,6 +24,7 @@ internal static class CNames
     {
         ["TUN_F_USO4"] = "Linux 6.2",
         ["TUN_F_USO6"] = "Linux 6.2",
+        ["KVM_X86_QUIRK_SLOT_ZAP_ALL"] = "Linux 6.12",
     };
 
     /// <summary>C types without a name of their own: members of the union in kvm_run; and names that C# would confuse.</summary>

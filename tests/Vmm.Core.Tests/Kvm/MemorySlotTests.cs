@@ -131,6 +131,40 @@ public sealed unsafe class MemorySlotTests
         slots.Unmap(second);
     }
 
+    [SkippableFact]
+    public void Numbers_that_became_free_in_any_order_are_used_before_new_ones()
+    {
+        HostKvm.Needed();
+        using HostMapping memory = HostMapping.TryMap((nuint)Length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS)!;
+        using KvmSystem system = KvmSystem.Open();
+        using KvmVm vm = system.CreateVm();
+        var slots = new KvmMemorySlots(vm);
+        int[] numbers = [.. Enumerable.Range(0, 40).Select(i => Map(i))];
+        Assert.Equal(Enumerable.Range(0, 40), numbers);
+        foreach (int i in new[] { 7, 39, 0, 12, 13 })
+            slots.Unmap(numbers[i]);
+        // One that is refused takes none.
+        Assert.False(slots.TryMap(First + 0x1000, 0x1000, (nint)memory.Address, false, out _));
+        Assert.Equal([0, 7, 12, 13, 39, 40], Enumerable.Range(40, 6).Select(i => Map(i)).Order());
+        Assert.Equal(41, slots.Slots.Count);
+
+        int Map(int i)
+        {
+            Assert.True(slots.TryMap(First + ((ulong)i * 0x1000), 0x1000, (nint)memory.Address + (i * 0x1000), false, out int slot));
+            return slot;
+        }
+    }
+
+    [SkippableFact]
+    public void Kvm_forgets_only_the_pages_of_the_slot_that_changes_where_it_can()
+    {
+        HostKvm.Needed();
+        using KvmSystem system = KvmSystem.Open();
+        using KvmVm vm = system.CreateVm();
+        bool offered = (vm.CheckExtension(KVM_CAP_DISABLE_QUIRKS2) & KVM_X86_QUIRK_SLOT_ZAP_ALL) != 0;
+        Assert.Equal(offered, vm.KeepPagesOfOtherSlots());
+    }
+
     private sealed class StepDevice(Action step) : IBusDevice
     {
         public void Read(ulong offset, Span<byte> data) => data.Fill(0xFF);

@@ -24,7 +24,7 @@ internal sealed unsafe class TestMachine : IVcpuObserver, IDisposable
     private readonly ConcurrentQueue<VcpuEnd> _ends = new();
     private readonly ManualResetEventSlim _ended = new();
 
-    public TestMachine(int vcpus = 1, bool pit = false, GuestRamOptions ram = default)
+    public TestMachine(int vcpus = 1, bool pit = false, GuestRamOptions ram = default, IGuestFaultHandler? faults = null)
     {
         _system = KvmSystem.Open();
         Vm = _system.CreateVm();
@@ -42,7 +42,7 @@ internal sealed unsafe class TestMachine : IVcpuObserver, IDisposable
             vcpu.SetCpuid(cpuid.For((uint)i));
             ModelSpecificRegisters.Apply(vcpu);
             ModelSpecificRegisters.SetLocalApicPins(vcpu);
-            Vcpus.Add(new Vcpu(vcpu, Ports, Mmio, this));
+            Vcpus.Add(new Vcpu(vcpu, Ports, Mmio, this) { Faults = faults });
         }
         Ports.Add(Payload.DonePort, 4, Done, "done");
         Ports.Add(Payload.LogPort, 1, Log, "log");

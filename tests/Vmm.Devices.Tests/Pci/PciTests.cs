@@ -105,10 +105,10 @@ public sealed class PciTests
     {
         Span<byte> data = stackalloc byte[4];
         _ecam.Read(1 << 12, data);
-        long before = GC.GetAllocatedBytesForCurrentThread();
+        long before = ThreadAllocations.Start();
         for (ulong function = 1; function < 256; function++)
             _ecam.Read(function << 12, data);
-        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+        Assert.Equal(0, ThreadAllocations.Since(before));
     }
 
     [Fact]

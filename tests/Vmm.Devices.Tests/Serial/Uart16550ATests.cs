@@ -322,7 +322,7 @@ public sealed class Uart16550ATests
         Span<byte> one = stackalloc byte[1];
         one[0] = 0;
         uart.Write(RbrThr, one);
-        long before = GC.GetAllocatedBytesForCurrentThread();
+        long before = ThreadAllocations.Start();
         for (long i = 1; i < length; i++)
         {
             if (i % 16 == 0)
@@ -330,7 +330,7 @@ public sealed class Uart16550ATests
             one[0] = (byte)(i * 31 >> 3);
             uart.Write(RbrThr, one);
         }
-        long allocated = GC.GetAllocatedBytesForCurrentThread() - before;
+        long allocated = ThreadAllocations.Since(before);
         Assert.Equal(0, allocated);
         Assert.Equal(length, sink.Count);
         Assert.Equal(0, sink.Wrong);

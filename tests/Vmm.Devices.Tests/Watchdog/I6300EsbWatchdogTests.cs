@@ -145,10 +145,10 @@ public sealed class I6300EsbWatchdogTests : IDisposable
     {
         StartLikeLinux(30);
         Keepalive();
-        long before = GC.GetAllocatedBytesForCurrentThread();
+        long before = ThreadAllocations.Start();
         for (int i = 0; i < 1000; i++)
             Keepalive();
-        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+        Assert.Equal(0, ThreadAllocations.Since(before));
     }
 
     /// <summary>Any writes, mixed with what drivers do and with time that passes, against a simulation in steps of time.</summary>

@@ -62,10 +62,10 @@ public sealed class GuestConsoleTests : IDisposable
         using GuestConsole console = GuestConsole.Open(new ConsoleConfig(ConsoleBackend.File, _path), Events, input: false);
         console.Start(null);
         console.Write("x"u8);
-        long before = GC.GetAllocatedBytesForCurrentThread();
+        long before = ThreadAllocations.Start();
         for (int i = 0; i < 100_000; i++)
             console.Write("x"u8);
-        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+        Assert.Equal(0, ThreadAllocations.Since(before));
     }
 
     [Fact]

@@ -77,14 +77,14 @@ public sealed class VmLogTests : IDisposable
         exhausted.Write(0, line);
         exhausted.Write(0, line);
         limited.Write(0, line);
-        long before = GC.GetAllocatedBytesForCurrentThread();
+        long before = ThreadAllocations.Start();
         for (int i = 0; i < 1000; i++)
         {
             limited.Write(i, line);
             exhausted.Write(i, line);
         }
 
-        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+        Assert.Equal(0, ThreadAllocations.Since(before));
     }
 
     private sealed class ManualClock : TimeProvider

@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using Vmm.Core.Events;
 using Vmm.Core.Memory;
 using Vmm.Virtio.Queues;
 
@@ -37,6 +38,10 @@ public sealed class GuestDriver : IDisposable
 
     private readonly GuestRam _ram;
 
+    // Of a device that others serve: their eventfds, and who passes the signals on to the host, as an irqfd would.
+    private readonly EventNotifier[] _calls = [];
+    private readonly EventLoop? _relay;
+
     /// <summary>Makes a guest for a device; nothing is told to it before <see cref="Start"/>.</summary>
     /// <param name="device">The device; stays the caller's.</param>
     /// <param name="rings">Ring features to accept, which the device must offer.</param>
@@ -49,13 +54,23 @@ public sealed class GuestDriver : IDisposable
         Features = (rings.Bits | features) & device.OfferedFeatures;
         if ((rings.Bits & ~device.OfferedFeatures) != 0)
             throw new ArgumentException($"{device.Id} does not offer 0x{rings.Bits & ~device.OfferedFeatures:x}.", nameof(rings));
-        _ram = GuestRam.Allocate([(0, ramBytes), (HighStart, ramBytes / 2)], default);
+        _ram = GuestRam.Allocate([(0, ramBytes), (HighStart, ramBytes / 2)], new GuestRamOptions(Shared: device.HasExternalCalls));
         Arena = new GuestArena(Memory, 0x1000, ramBytes);
         Queues = new DriverQueue[device.QueueSizes.Count];
         for (int i = 0; i < Queues.Length; i++)
         {
             ushort size = Math.Min(queueSize, device.QueueSizes[i]);
             Queues[i] = rings.Packed ? new PackedDriverQueue(Arena, Host, i, size, rings) : new SplitDriverQueue(Arena, Host, i, size, rings);
+        }
+        if (!device.HasExternalCalls)
+            return;
+        _relay = new EventLoop("calls");
+        _calls = new EventNotifier[Queues.Length];
+        for (int i = 0; i < _calls.Length; i++)
+        {
+            int queue = i;
+            _calls[i] = new EventNotifier();
+            _relay.Invoke(() => _relay.Add(_calls[queue].Number, new Call(_calls[queue], () => Host.SignalQueue(queue))));
         }
     }
 
@@ -84,8 +99,9 @@ public sealed class GuestDriver : IDisposable
         foreach (DriverQueue queue in Queues)
         {
             if (queues.Length == 0 || queues.Contains(queue.Index))
-                Device.StartQueue(queue.Setup(VirtQueueState.Initial));
+                Device.StartQueue(queue.Setup(VirtQueueState.Initial) with { Call = CallOf(queue) });
         }
+        Device.QueuesStarted();
     }
 
     /// <summary>Stops all queues; gives where each stands.</summary>
@@ -96,7 +112,8 @@ public sealed class GuestDriver : IDisposable
     {
         VirtQueueState[] states = Stop();
         foreach (DriverQueue queue in Queues)
-            Device.StartQueue(queue.Setup(states[queue.Index]));
+            Device.StartQueue(queue.Setup(states[queue.Index]) with { Call = CallOf(queue) });
+        Device.QueuesStarted();
     }
 
     /// <summary>Resets the device, as a driver's write of 0 to its status does, and empties the rings.</summary>
@@ -130,6 +147,21 @@ public sealed class GuestDriver : IDisposable
         Stop();
         foreach (DriverQueue queue in Queues)
             queue.Doorbell.Dispose();
+        _relay?.Dispose();
+        foreach (EventNotifier call in _calls)
+            call.Dispose();
         _ram.Dispose();
+    }
+
+    private EventNotifier? CallOf(DriverQueue queue) => _calls.Length == 0 ? null : _calls[queue.Index];
+
+    private sealed class Call(EventNotifier notifier, Action signal) : IEventHandler
+    {
+        public bool Handle()
+        {
+            notifier.TryConsume();
+            signal();
+            return false;
+        }
     }
 }

@@ -17,6 +17,9 @@ public sealed class RecordingHost : IVirtioHost
     /// <summary>Whether DEVICE_NEEDS_RESET was set.</summary>
     public bool IsResetNeeded => !_needsReset.IsEmpty;
 
+    /// <summary>The driver has reset the device.</summary>
+    public void ForgetResets() => _needsReset.Clear();
+
     /// <summary>Configuration interrupts so far.</summary>
     public int ConfigurationChanges => Volatile.Read(ref _configurationChanges);
 

@@ -25,7 +25,7 @@ public sealed class QueueCostTests
         {
             for (int i = 0; i < 16; i++)
                 Assert.True(driver.Add([new(0x80000, 16), new(0x90000, 512, true), new(0xA0000, 1, true)], features.Indirect) >= 0);
-            long before = GC.GetAllocatedBytesForCurrentThread();
+            long before = ThreadAllocations.Start();
             queue!.SuppressNotifications();
             int served = 0;
             while (queue.TryTake(out DescriptorChain? chain))
@@ -41,7 +41,7 @@ public sealed class QueueCostTests
             Assert.False(queue.RequestNotifications());
             // The first rounds fill the pool and compile the code.
             if (round >= 50)
-                allocated += GC.GetAllocatedBytesForCurrentThread() - before;
+                allocated += ThreadAllocations.Since(before);
             while (driver.TryGetUsed(out _))
                 served--;
             Assert.Equal(0, served);

@@ -18,19 +18,12 @@ internal sealed class FakeRouter : IInterruptRouter
     public IInterruptLine ConnectShared(uint gsi) => new FakeLine();
 }
 
-internal sealed class FakeMessage : IMessageInterrupt
+internal sealed class FakeMessage : FakeTrigger, IMessageInterrupt
 {
-    private int _raised;
 
     public (ulong Address, uint Data)? Routed { get; private set; }
 
     public int Routes { get; private set; }
-
-    public int Raised => Volatile.Read(ref _raised);
-
-    public bool IsDisposed { get; private set; }
-
-    public void Raise() => Interlocked.Increment(ref _raised);
 
     public bool Route(ulong address, uint data)
     {
@@ -40,9 +33,12 @@ internal sealed class FakeMessage : IMessageInterrupt
         return true;
     }
 
-    public void Unroute() => Routed = null;
-
-    public void Dispose() => IsDisposed = true;
+    public void Unroute()
+    {
+        // Its signals would be lost.
+        Assert.Empty(Attached);
+        Routed = null;
+    }
 }
 
 internal sealed class FakeLine : IInterruptLine

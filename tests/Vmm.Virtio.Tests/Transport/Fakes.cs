@@ -14,6 +14,8 @@ internal sealed class FakeDevice(ushort[]? queueSizes = null, SharedMemoryRegion
     private readonly ushort[] _sizes = queueSizes ?? [256, 64, 16];
     private readonly Dictionary<int, VirtQueueSetup> _running = [];
     private readonly Dictionary<int, VirtQueueState> _stopped = [];
+    private volatile bool _holds;
+    private volatile int _begun;
 
     public const ulong OwnFeature = 1UL << 5;
 
@@ -37,11 +39,25 @@ internal sealed class FakeDevice(ushort[]? queueSizes = null, SharedMemoryRegion
 
     public Exception? Fails { get; set; }
 
+    /// <summary>Others serve its queues.</summary>
+    public bool IsExternal { get; init; }
+
+    /// <summary>Whoever serves its queues does not let go of them yet. Any thread.</summary>
+    public bool Holds { get => _holds; set => _holds = value; }
+
+    /// <summary>Queues that it was asked to stop, and was not told of as stopped yet.</summary>
+    public HashSet<int> Begun { get; } = [];
+
+    /// <summary>How many stops were begun so far. Any thread.</summary>
+    public int StopsBegun => _begun;
+
     public override ulong OfferedFeatures => Offered;
 
     public override IReadOnlyList<ushort> QueueSizes => _sizes;
 
     public override IReadOnlyList<SharedMemoryRegion> SharedMemory { get; } = sharedMemory ?? [];
+
+    public override bool HasExternalCalls => IsExternal;
 
     public override int ConfigurationLength => Configuration.Length;
 
@@ -69,8 +85,22 @@ internal sealed class FakeDevice(ushort[]? queueSizes = null, SharedMemoryRegion
         Calls.Add($"start {setup.Index}");
     }
 
+    public override void BeginStopQueue(int index)
+    {
+        Assert.Contains(index, _running);
+        if (Begun.Add(index))
+            _begun++;
+    }
+
+    public override bool IsQueueStopped(int index)
+    {
+        Assert.Contains(index, Begun);
+        return !_holds;
+    }
+
     public override VirtQueueState StopQueue(int index)
     {
+        Assert.True(Begun.Remove(index), "A queue is stopped that nobody has asked to stop.");
         Stopping?.Invoke(index);
         if (_running.Remove(index, out VirtQueueSetup setup))
         {
@@ -167,17 +197,68 @@ internal sealed class FakeDoorbells : IDoorbellRegistrar
     }
 }
 
-internal sealed class FakeTrigger : IInterruptTrigger
+internal class FakeTrigger : IInterruptTrigger
 {
+    private static readonly HashSet<EventNotifier> s_everywhere = [];
+
+    private readonly HashSet<EventNotifier> _attached = [];
     private int _raised;
 
-    public int Raised => Volatile.Read(ref _raised);
+    /// <summary>How often it was raised, signals of attached eventfds included.</summary>
+    public int Raised
+    {
+        get
+        {
+            foreach (EventNotifier call in _attached)
+                TakeSignal(call);
+            return Volatile.Read(ref _raised);
+        }
+    }
+
+    public IReadOnlyCollection<EventNotifier> Attached => _attached;
+
+    /// <summary>How often something was attached.</summary>
+    public int Attachments { get; private set; }
+
+    public bool Refuses { get; set; }
 
     public bool IsDisposed { get; private set; }
 
     public void Raise() => Interlocked.Increment(ref _raised);
 
-    public void Dispose() => IsDisposed = true;
+    public bool TryAttach(EventNotifier call)
+    {
+        if (Refuses)
+            return false;
+        lock (s_everywhere)
+            Assert.True(s_everywhere.Add(call), "An eventfd is attached twice.");
+        Assert.True(_attached.Add(call));
+        Attachments++;
+        TakeSignal(call);
+        return true;
+    }
+
+    public void Detach(EventNotifier call)
+    {
+        if (!_attached.Remove(call))
+            return;
+        lock (s_everywhere)
+            s_everywhere.Remove(call);
+        TakeSignal(call);
+    }
+
+    public void Dispose()
+    {
+        Assert.Empty(_attached);
+        IsDisposed = true;
+    }
+
+    // KVM does so at the signal; here it is soon enough when somebody looks.
+    private void TakeSignal(EventNotifier call)
+    {
+        if (call.TryConsume())
+            Raise();
+    }
 }
 
 internal static class OtherThread

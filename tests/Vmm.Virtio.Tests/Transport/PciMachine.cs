@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using Vmm.Core.Bus;
+using Vmm.Core.Events;
 using Vmm.Core.Memory;
 using Vmm.Devices.Pci;
 using Vmm.Virtio.Transport.Pci;
@@ -17,14 +18,18 @@ internal sealed class PciMachine : IDisposable
     private readonly PciEcam _ecam;
     private readonly int _device;
 
-    public PciMachine(FakeDevice? device = null, PciMachine? neighbour = null)
+    /// <param name="device">The device.</param>
+    /// <param name="neighbour">A machine to whose bus it is added.</param>
+    /// <param name="router">In place of <see cref="Router"/>.</param>
+    /// <param name="relay">Gives the thread that relays interrupts.</param>
+    public PciMachine(FakeDevice? device = null, PciMachine? neighbour = null, IInterruptRouter? router = null, Func<EventLoop>? relay = null)
     {
         Device = device ?? new FakeDevice();
         Mmio = neighbour?.Mmio ?? new AddressBus("MMIO");
         PciBus = neighbour?.PciBus ?? new PciBus();
         _ecam = new PciEcam(PciBus);
         _device = neighbour == null ? 3 : 4;
-        Pci = new VirtioPciTransport(Device, BusAccess.NoMemory, new PciMemory(Mmio, Window32, Window64), Router, Line, Doorbells, Log.Add);
+        Pci = new VirtioPciTransport(Device, BusAccess.NoMemory, new PciMemory(Mmio, Window32, Window64), router ?? Router, Line, Doorbells, Log.Add, relay);
         Pci.AssignBars(neighbour == null ? Registers : Registers + 0x10_0000, SharedMemory);
         PciBus.Add(_device, 0, Pci, "virtio");
     }

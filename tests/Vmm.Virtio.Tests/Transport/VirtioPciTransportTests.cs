@@ -235,6 +235,7 @@ public sealed class VirtioPciTransportTests : IDisposable
         pci.Enable();
         Assert.Equal((PciMachine.SharedMemory, PciMachine.SharedMemory + 0x20_0000), (first.Address!.Value, second.Address!.Value));
         Assert.Equal(0xFFFFUL, pci.Read(PciMachine.SharedMemory, 2));
+        Assert.Equal((1L, 0L), (first.Counters.HoleReads, second.Counters.HoleReads));
         pci.SetBar(2, 0x22_0000_0000);
         Assert.Equal(0x22_0020_0000UL, second.Address);
         pci.SetBar(2, 0x8000_0000);

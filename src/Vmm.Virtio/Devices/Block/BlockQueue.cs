@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using Vmm.Core.Events;
 using Vmm.Core.Interop;
+using Vmm.Core.Memory;
 using Vmm.Virtio.Devices.Block.Engines;
 using Vmm.Virtio.Queues;
 using Vmm.Virtio.RateLimiting;
@@ -39,6 +40,8 @@ internal sealed unsafe class BlockQueue : IEventHandler
         BlockDevice device, VirtQueue queue, DiskImage image, IBlockEngine engine, IVirtioHost host, BlockCounters counters, QueueThrottle? throttle)
     {
         (_device, _queue, _image, _engine, _host, _counters, _throttle) = (device, queue, image, engine, host, counters, throttle);
+        // Data go to and from it by the kernel, which answers EFAULT for a page that is not there.
+        queue.ReachesVanishing = true;
         _requests = new BlockRequest[queue.Size];
         _own = (GuestSegment*)NativeMemory.AllocZeroed(queue.Size, (nuint)sizeof(GuestSegment));
     }
@@ -270,8 +273,11 @@ internal sealed unsafe class BlockQueue : IEventHandler
         {
             byte* buffer = _bounces!.Address(request.Bounce);
             int length = (int)Math.Min(request.Remaining, BouncePool.BufferSize);
-            if (!reads)
-                request.Copy(buffer, length, toGuest: false);
+            if (!reads && !request.TryCopy(buffer, length, toGuest: false))
+            {
+                Failed(ref request, -EFAULT);
+                return;
+            }
             segments = _own + request.Chain!.Slot;
             count = 1;
             *segments = new GuestSegment((nint)buffer, (nuint)length);
@@ -418,8 +424,11 @@ internal sealed unsafe class BlockQueue : IEventHandler
     {
         if (request.Type == BlockRequestType.In)
         {
-            if (request.Bounce >= 0)
-                request.Copy((byte*)_own[slot].Host, (int)bytes, toGuest: true);
+            if (request.Bounce >= 0 && !request.TryCopy((byte*)_own[slot].Host, (int)bytes, toGuest: true))
+            {
+                Failed(ref request, -EFAULT);
+                return;
+            }
             request.Delivered += bytes;
         }
         request.Advance(bytes);
@@ -478,8 +487,12 @@ internal sealed unsafe class BlockQueue : IEventHandler
         if (status == BlockStatus.Ok)
             Count(request);
         ulong data = chain.WritableLength - 1;
-        // Safe: the last byte of a segment that was checked to be RAM.
-        *request.Status = (byte)status;
+        // A status whose page has vanished is lost; it was the driver's wish to have it there.
+        // Else safe: the last byte of a segment that was checked to be RAM.
+        if (chain.MayVanish)
+            FaultableMemory.Write(request.Status, [(byte)status]);
+        else
+            *request.Status = (byte)status;
         request.Chain = null;
         _inFlight--;
         // What is said to be written begins at the start (VIRTIO 1.3 §2.7.8.2): the status counts only where nothing before it is missing.

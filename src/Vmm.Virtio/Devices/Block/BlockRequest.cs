@@ -1,3 +1,4 @@
+using Vmm.Core.Memory;
 using Vmm.Virtio.Queues;
 
 namespace Vmm.Virtio.Devices.Block;
@@ -86,20 +87,27 @@ internal unsafe struct BlockRequest
         Cut(bytes);
     }
 
-    /// <summary>Copies between the front of what is left and a buffer.</summary>
-    public readonly void Copy(byte* buffer, int length, bool toGuest)
+    /// <summary>Copies between the front of what is left and a buffer; false where some of the memory has vanished.</summary>
+    public readonly bool TryCopy(byte* buffer, int length, bool toGuest)
     {
         for (int i = 0; length > 0; i++)
         {
             int part = (int)Math.Min((ulong)length, Segments[i].Length);
             // Safe: segments are guest memory that was checked, and the buffer has the length that the caller says.
-            if (toGuest)
+            if (Chain!.MayVanish)
+            {
+                var guest = (byte*)Segments[i].Host;
+                if ((toGuest ? FaultableMemory.Write(guest, new ReadOnlySpan<byte>(buffer, part)) : FaultableMemory.Read(guest, new Span<byte>(buffer, part))) < part)
+                    return false;
+            }
+            else if (toGuest)
                 Buffer.MemoryCopy(buffer, (void*)Segments[i].Host, part, part);
             else
                 Buffer.MemoryCopy((void*)Segments[i].Host, buffer, part, part);
             buffer += part;
             length -= part;
         }
+        return true;
     }
 
     private void Cut(ulong bytes)

@@ -50,6 +50,9 @@ public static class NetFeatures
     /// <summary>VIRTIO_NET_F_CTRL_RX: promiscuous and all-multicast modes, and the filter table.</summary>
     public const ulong CtrlRx = 1UL << 18;
 
+    /// <summary>VIRTIO_NET_F_CTRL_VLAN: the VLAN filter.</summary>
+    public const ulong CtrlVlan = 1UL << 19;
+
     /// <summary>VIRTIO_NET_F_CTRL_RX_EXTRA: the other receive modes.</summary>
     public const ulong CtrlRxExtra = 1UL << 20;
 

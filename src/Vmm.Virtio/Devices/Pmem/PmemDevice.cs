@@ -49,7 +49,7 @@ public sealed class PmemDevice : InProcessDevice
     {
         ArgumentNullException.ThrowIfNull(slots);
         _file = file;
-        _region = new PmemRegion(slots, file.HostAddress, file.Length, guestAddress);
+        _region = new PmemRegion(slots, file.Reservation, file.HostAddress, file.Length, file.FileLength, guestAddress);
         if (!_region.IsMapped)
             throw VmmException.Host($"Cannot map the {file.Length} bytes of {file.Config.File} at guest address 0x{guestAddress:x}: KVM refuses; give the guest less memory.");
         _regions = [_region];

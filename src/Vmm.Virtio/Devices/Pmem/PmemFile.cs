@@ -10,8 +10,8 @@ namespace Vmm.Virtio.Devices.Pmem;
 /// space is laid out, which needs its length.
 /// </summary>
 /// <remarks>
-/// This process never reads or writes the mapping: a file that somebody truncates while the guest runs would kill it (SIGBUS). The guest's
-/// access to a page that is not there any more ends its vCPU with an error instead. Beyond the end of a file that does not fill its last
+/// This process never reads or writes the mapping: a file that somebody truncates while the guest runs would kill it (SIGBUS). Where the guest
+/// reaches a page that is not there any more, it reads ones (<see cref="PmemRegion.Resolve"/>). Beyond the end of a file that does not fill its last
 /// <see cref="MemoryLayout.PmemUnit"/> there is zeroed memory, so that nothing happens there.
 /// </remarks>
 public sealed unsafe class PmemFile : IDisposable
@@ -20,7 +20,7 @@ public sealed unsafe class PmemFile : IDisposable
     private readonly HostMapping _reservation;
     private readonly bool _discardWrites;
 
-    private PmemFile(PmemConfig config, FileDescriptor file, HostMapping reservation, nint address, ulong length)
+    private PmemFile(PmemConfig config, FileDescriptor file, HostMapping reservation, nint address, ulong length, ulong fileLength)
     {
         Config = config;
         _file = file;
@@ -28,6 +28,7 @@ public sealed unsafe class PmemFile : IDisposable
         _discardWrites = config.DiscardWrites;
         HostAddress = address;
         Length = length;
+        FileLength = fileLength;
     }
 
     /// <summary>What was asked for.</summary>
@@ -35,6 +36,12 @@ public sealed unsafe class PmemFile : IDisposable
 
     /// <summary>Bytes that the guest sees; a multiple of <see cref="MemoryLayout.PmemUnit"/>.</summary>
     public ulong Length { get; }
+
+    /// <summary>Bytes of it that are the file's, whole pages; above 0. What is beyond is memory of this process.</summary>
+    internal ulong FileLength { get; }
+
+    /// <summary>What the mapping is a part of; alive as long as this.</summary>
+    internal HostMapping Reservation => _reservation;
 
     /// <summary>Where it is mapped; a multiple of <see cref="MemoryLayout.PmemUnit"/>, so that KVM can use large pages.</summary>
     internal nint HostAddress { get; }
@@ -49,10 +56,10 @@ public sealed unsafe class PmemFile : IDisposable
         try
         {
             Lock(config, file);
-            ulong fileLength = FileLength(config, file);
+            ulong fileLength = LengthOf(config, file);
             ulong length = AlignUp(config.Size ?? fileLength, MemoryLayout.PmemUnit);
             (HostMapping reservation, nint address) = Map(config, file, fileLength, length);
-            return new PmemFile(config, file, reservation, address, length);
+            return new PmemFile(config, file, reservation, address, length, AlignUp(fileLength, MemoryLayout.PageSize));
         }
         catch
         {
@@ -116,7 +123,7 @@ public sealed unsafe class PmemFile : IDisposable
             throw VmmException.Host($"{Doing(config)}: it cannot be locked: {strerror(error)}.");
     }
 
-    private static ulong FileLength(PmemConfig config, FileDescriptor file)
+    private static ulong LengthOf(PmemConfig config, FileDescriptor file)
     {
         // Also right for block devices, whose status has no length.
         long found = lseek(file.Number, 0, SEEK_END);

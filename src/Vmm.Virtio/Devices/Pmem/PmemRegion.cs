@@ -1,3 +1,5 @@
+using Vmm.Core.Bus;
+using Vmm.Core.Interop;
 using Vmm.Core.Memory;
 using Vmm.Virtio.SharedMemory;
 
@@ -8,32 +10,50 @@ namespace Vmm.Virtio.Devices.Pmem;
 /// places the region, then there. So the configuration space can always say where it is, to drivers that know no regions (Linux before
 /// 6.9) too.
 /// </summary>
-internal sealed class PmemRegion : SharedMemoryRegion
+/// <remarks>Somebody may truncate the file: from there on the guest reads ones, and what it writes is dropped.</remarks>
+internal sealed unsafe class PmemRegion : SharedMemoryRegion
 {
-    private readonly IGuestMemorySlots _slots;
-    private readonly nint _host;
+    private readonly GuestMapping _mapping;
+    private readonly HostBackedMemory _behind;
+    private readonly ulong _fileLength;
     private readonly ulong _home;
     private readonly Lock _lock = new();
-    private int _slot = -1;
+    private GuestMemory? _memory;
     private ulong _address;
+    private bool _removed;
 
-    internal PmemRegion(IGuestMemorySlots slots, nint host, ulong length, ulong home) : base(PmemProtocol.RegionId, length)
+    /// <summary>Shows it at the place that the layout gave it.</summary>
+    /// <param name="slots">The guest's address space.</param>
+    /// <param name="owner">What the memory is a part of.</param>
+    /// <param name="host">Where it is mapped.</param>
+    /// <param name="length">Bytes.</param>
+    /// <param name="fileLength">Bytes of it that are the file's, whole pages; above 0. Those beyond cannot vanish.</param>
+    /// <param name="home">The place.</param>
+    internal PmemRegion(IGuestMemorySlots slots, HostMapping owner, nint host, ulong length, ulong fileLength, ulong home)
+        : base(PmemProtocol.RegionId, length)
     {
-        _slots = slots;
-        _host = host;
+        _mapping = new GuestMapping(slots, host, length, readOnly: false);
+        _behind = new HostBackedMemory(this, owner, (byte*)host);
+        _fileLength = fileLength;
         _home = home;
         _address = home;
-        Put(home);
+        _mapping.TryPlace(home);
     }
 
     /// <summary>Where the guest has been told to look for it.</summary>
     internal ulong Address => Volatile.Read(ref _address);
 
     /// <summary>Whether it is there: not where other memory is, or the guest cannot address it.</summary>
-    internal bool IsMapped => Volatile.Read(ref _slot) >= 0;
+    internal bool IsMapped => _mapping.HasSlot;
 
     /// <inheritdoc/>
     public override ulong? PreferredAddress => _home;
+
+    /// <inheritdoc/>
+    internal override bool IsAtPreferredAddress => Address == _home;
+
+    /// <inheritdoc/>
+    public override IBusDevice Behind => _behind;
 
     /// <inheritdoc/>
     public override void Place(ulong? guestAddress)
@@ -41,10 +61,42 @@ internal sealed class PmemRegion : SharedMemoryRegion
         lock (_lock)
         {
             ulong address = guestAddress ?? _home;
-            if (address == _address && _slot >= 0)
+            if (_removed || (address == _address && _mapping.HasSlot))
                 return;
-            Put(address);
+            Volatile.Write(ref _address, address);
+            // Where that is refused it is not where the driver thinks it no longer is, either.
+            _mapping.TryPlace(address);
+            _memory?.SetVanishing(this, new AddressRange(address, Length), _mapping.Host);
         }
+    }
+
+    /// <inheritdoc/>
+    internal override void ShareWithDevices(GuestMemory memory)
+    {
+        lock (_lock)
+        {
+            _memory = memory;
+            memory.SetVanishing(this, new AddressRange(_address, Length), _mapping.Host);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override GuestFaultAnswer Resolve()
+    {
+        ulong shown = Math.Min(_mapping.Shown, _fileLength);
+        if (shown == 0)
+            return GuestFaultAnswer.Unexplained;
+        ulong left = FaultableMemory.LengthLeft((byte*)_mapping.Host, shown);
+        lock (_lock)
+        {
+            if (left == shown || _removed || _mapping.Shown <= left)
+                return GuestFaultAnswer.Unexplained;
+            if (!_mapping.Shrink(left))
+                Tell(SharedMemoryTrouble.NotDirect);
+        }
+        Counters.CountTruncation();
+        Tell(SharedMemoryTrouble.Truncated);
+        return GuestFaultAnswer.Resolved;
     }
 
     /// <summary>Takes it away for good.</summary>
@@ -52,22 +104,9 @@ internal sealed class PmemRegion : SharedMemoryRegion
     {
         lock (_lock)
         {
-            if (_slot >= 0)
-                _slots.Unmap(_slot);
-            _slot = -1;
+            _removed = true;
+            _mapping.Hide();
+            _memory?.SetVanishing(this, default, 0);
         }
-    }
-
-    private void Put(ulong address)
-    {
-        Volatile.Write(ref _address, address);
-        if (_slot >= 0)
-        {
-            if (_slots.TryMove(_slot, address))
-                return;
-            // Not where the driver thinks it no longer is.
-            _slots.Unmap(_slot);
-        }
-        Volatile.Write(ref _slot, _slots.TryMap(address, Length, _host, readOnly: false, out int slot) ? slot : -1);
     }
 }

@@ -11,6 +11,11 @@ namespace Vmm.Virtio.Transport.Mmio;
 /// <remarks>
 /// The interrupt is an edge each time, also where its bit is still set in InterruptStatus: a driver that has lost one (to a masked pin)
 /// gets over it with the next.
+/// <para>
+/// A device whose queues others serve (<see cref="VirtioDevice.HasExternalCalls"/>) has their eventfds on the same pin while its driver is
+/// ready. Nobody sets a bit for these, so bit 0 of InterruptStatus reads as set all that time, whatever is acknowledged: a driver then
+/// looks at its queues where it need not have, which is no harm, and never fails to.
+/// </para>
 /// </remarks>
 internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITransportInterrupts
 {
@@ -22,6 +27,7 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
     private readonly bool[] _connected;
     private int _interruptStatus;
     private uint _shmSelect;
+    private bool _attached;
     private bool _disposed;
 
     /// <summary>Puts a device into a slot, and owns it from then on.</summary>
@@ -65,6 +71,10 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
     /// <inheritdoc/>
     public bool IsRunning => _core.IsRunning;
 
+    private uint CurrentInterruptStatus =>
+        (uint)Volatile.Read(ref _interruptStatus)
+        | (Device.HasExternalCalls && (_core.Status & DeviceStatus.DriverOk) != 0 ? (uint)UsedBuffer : 0);
+
     /// <inheritdoc/>
     public void Read(ulong offset, Span<byte> data)
     {
@@ -83,12 +93,15 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
         uint value;
         if (offset == InterruptStatus)
         {
-            value = (uint)Volatile.Read(ref _interruptStatus);
+            value = CurrentInterruptStatus;
         }
         else
         {
             lock (_core.Gate)
+            {
+                _core.Settle();
                 value = ReadRegister((int)offset);
+            }
         }
         BinaryPrimitives.WriteUInt32LittleEndian(data, value);
     }
@@ -99,7 +112,11 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
         if (offset >= Config)
         {
             lock (_core.Gate)
-                _core.WriteConfiguration(offset - Config, data);
+            {
+                _core.Settle();
+                if (!_core.IsResetting)
+                    _core.WriteConfiguration(offset - Config, data);
+            }
             return;
         }
         if (!IsRegister(offset, data.Length))
@@ -115,9 +132,37 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
                 Interlocked.And(ref _interruptStatus, ~(int)value);
                 break;
             default:
+                TransportQueue? queue;
                 lock (_core.Gate)
-                    WriteRegister((int)offset, value);
+                {
+                    _core.Settle();
+                    if (!_core.IsResetting)
+                        WriteRegister((int)offset, value);
+                    queue = _core.SelectedQueue;
+                }
+                if (value == 0 && offset is Status or QueueReady)
+                    AwaitStop(queue);
                 break;
+        }
+    }
+
+    /// <summary>
+    /// Waits until the reset, or the stop of a queue, that was written is complete: drivers take it to be so at once. Others get at the
+    /// registers meanwhile; it is over too when somebody else completes it.
+    /// </summary>
+    private void AwaitStop(TransportQueue? queue)
+    {
+        var spin = default(SpinWait);
+        while (true)
+        {
+            lock (_core.Gate)
+            {
+                _core.Settle();
+                if (!_core.IsResetting && queue is not { Ending: QueueEnding.Disable })
+                    return;
+            }
+            // Sleeps a millisecond at a time soon.
+            spin.SpinOnce();
         }
     }
 
@@ -134,7 +179,7 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
         lock (_core.Gate)
             _core.Resume();
         // The edge of an interrupt that was pending when the state was saved was another machine's.
-        if (Volatile.Read(ref _interruptStatus) != 0)
+        if (CurrentInterruptStatus != 0)
             _interrupt.Raise();
     }
 
@@ -153,6 +198,7 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
             throw VmmException.Configuration($"Cannot restore {Device.Id}: it was not on the MMIO bus when it was saved. Put it on the bus that it was on.");
         lock (_core.Gate)
         {
+            _core.Check(state);
             Volatile.Write(ref _interruptStatus, (int)mmio.InterruptStatus & (UsedBuffer | ConfigurationChange));
             _shmSelect = mmio.SharedMemorySelect;
             _core.Restore(state);
@@ -181,8 +227,28 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
     public void InterruptConfiguration() => Interrupt(ConfigurationChange);
 
     /// <inheritdoc/>
+    public void DriverReady()
+    {
+        if (_attached || !Device.HasExternalCalls)
+            return;
+        _attached = true;
+        foreach (TransportQueue queue in _core.Queues)
+        {
+            if (!_interrupt.TryAttach(queue.Call!))
+                _core.NeedsReset("the host does not connect its interrupts to the guest");
+        }
+    }
+
+    /// <inheritdoc/>
     public void ResetInterrupts()
     {
+        foreach (TransportQueue queue in _core.Queues)
+        {
+            if (_attached)
+                _interrupt.Detach(queue.Call!);
+            _ = queue.Call?.TryConsume();
+        }
+        _attached = false;
         Interlocked.Exchange(ref _interruptStatus, 0);
         _shmSelect = 0;
     }
@@ -210,13 +276,14 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
         DeviceFeatures => _core.DeviceFeatures,
         QueueSizeMax => _core.SelectedQueue?.MaximumSize ?? 0u,
         QueueReady => _core.SelectedQueue is { Enabled: true } ? 1u : 0u,
-        Status => _core.Status,
+        Status => _core.VisibleStatus,
         ShmLenLow => (uint)SelectedSharedMemory.Length,
         ShmLenHigh => (uint)(SelectedSharedMemory.Length >> 32),
         ShmBaseLow => (uint)SelectedSharedMemory.Address,
         ShmBaseHigh => (uint)(SelectedSharedMemory.Address >> 32),
         ConfigGeneration => _core.ConfigurationGeneration,
-        // QueueReset among them: a reset is complete before its write is. Registers that are written only read as zero.
+        QueueReset => _core.SelectedQueue is { Ending: QueueEnding.Reset } ? 1u : 0u,
+        // Registers that are written only.
         _ => 0,
     };
 

@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using Vmm.Core;
 using Vmm.Core.Bus;
+using Vmm.Core.Events;
 
 namespace Vmm.Virtio.Transport.Pci;
 
@@ -8,6 +9,10 @@ namespace Vmm.Virtio.Transport.Pci;
 /// A function's MSI-X table and its pending bits (PCI Local Bus 3.0 section 6.8.2). A driver's side is called under the transport's lock;
 /// <see cref="Raise"/> by any thread, without one.
 /// </summary>
+/// <remarks>
+/// A vector is raised by <see cref="Raise"/>, which keeps a pending bit of its own, and by the eventfds that are connected to it (calls).
+/// Those are attached to its message while it could be sent, and are their own pending bits while it could not.
+/// </remarks>
 internal sealed class MsixTable : IDisposable
 {
     /// <summary>Bytes of an entry.</summary>
@@ -32,6 +37,12 @@ internal sealed class MsixTable : IDisposable
     private readonly uint[] _words;
     private readonly int[] _states;
     private readonly IMessageInterrupt[] _messages;
+
+    // By vector; null until one is connected to it.
+    private readonly List<EventNotifier>?[] _calls;
+
+    // Whether the calls of a vector are attached to its message: it is routed and not masked.
+    private readonly bool[] _open;
     private bool _functionMasked = true;
 
     /// <summary>Makes one with all vectors masked, as after a reset.</summary>
@@ -42,6 +53,8 @@ internal sealed class MsixTable : IDisposable
         _words = new uint[vectors * WordsPerEntry];
         _states = new int[vectors];
         _messages = new IMessageInterrupt[vectors];
+        _calls = new List<EventNotifier>?[vectors];
+        _open = new bool[vectors];
         try
         {
             for (int i = 0; i < vectors; i++)
@@ -54,6 +67,9 @@ internal sealed class MsixTable : IDisposable
         }
         Clear();
     }
+
+    /// <summary>Told where the host refuses to attach a call: its interrupts are lost.</summary>
+    internal Action? Refused { get; set; }
 
     /// <summary>How many vectors there are.</summary>
     internal int Count => _states.Length;
@@ -79,6 +95,21 @@ internal sealed class MsixTable : IDisposable
             if (Interlocked.CompareExchange(ref state, now | Pending, now) == now)
                 return;
         }
+    }
+
+    /// <summary>Lets an eventfd raise a vector that exists. What it has signalled before counts.</summary>
+    internal void Connect(int vector, EventNotifier call)
+    {
+        (_calls[vector] ??= []).Add(call);
+        if (_open[vector])
+            Attach(vector, call);
+    }
+
+    /// <summary>Undoes <see cref="Connect"/>: later signals stay in the eventfd.</summary>
+    internal void Disconnect(int vector, EventNotifier call)
+    {
+        if (_calls[vector]!.Remove(call) && _open[vector])
+            _messages[vector].Detach(call);
     }
 
     /// <summary>A driver's read of the table: aligned, of 4 or 8 bytes; ones for anything else.</summary>
@@ -114,7 +145,7 @@ internal sealed class MsixTable : IDisposable
             for (int bit = 0; bit < 8; bit++)
             {
                 int vector = (offset + i) * 8 + bit;
-                if (vector < Count && (Volatile.Read(ref _states[vector]) & Pending) != 0)
+                if (vector < Count && IsPending(vector))
                     bits |= 1 << bit;
             }
             data[i] = (byte)bits;
@@ -154,11 +185,12 @@ internal sealed class MsixTable : IDisposable
             _words[i * WordsPerEntry + ControlWord] = MaskBit;
             Update(i);
             ClearPending(i);
+            // Its calls are detached: it is masked.
             _messages[i].Unroute();
         }
     }
 
-    internal MsixState Save() => new([.. _words], [.. _states.Select(state => (state & Pending) != 0)]);
+    internal MsixState Save() => new([.. _words], [.. Enumerable.Range(0, Count).Select(IsPending)]);
 
     /// <summary>Puts a saved table back; what was pending and is not masked is sent.</summary>
     internal void Restore(MsixState state, string device)
@@ -187,6 +219,20 @@ internal sealed class MsixTable : IDisposable
     private bool IsTableAccess(int offset, int length) =>
         length is sizeof(uint) or sizeof(ulong) && offset % length == 0 && offset >= 0 && offset <= _words.Length * sizeof(uint) - length;
 
+    private bool IsPending(int vector)
+    {
+        if ((Volatile.Read(ref _states[vector]) & Pending) != 0)
+            return true;
+        if (_open[vector] || _calls[vector] is not { } calls)
+            return false;
+        foreach (EventNotifier call in calls)
+        {
+            if (call.IsSignalled)
+                return true;
+        }
+        return false;
+    }
+
     /// <summary>
     /// Makes a vector's state follow its entry and the function's mask. Its message is routed only where it could be sent: drivers
     /// write an entry word by word, masked.
@@ -195,13 +241,20 @@ internal sealed class MsixTable : IDisposable
     {
         ReadOnlySpan<uint> entry = _words.AsSpan(vector * WordsPerEntry, WordsPerEntry);
         int masks = ((entry[ControlWord] & MaskBit) != 0 ? Masked : 0) | (_functionMasked ? FunctionMasked : 0);
+        bool open = false;
         if (masks == 0)
         {
             ulong address = entry[0] & ~3u | (ulong)entry[1] << 32;
             if ((address & ApicMask) == ApicAddress)
-                _ = _messages[vector].Route(address, entry[2]);
+            {
+                open = _messages[vector].Route(address, entry[2]);
+            }
             else
+            {
+                // First, or what they signal meanwhile would be lost.
+                SetOpen(vector, false);
                 _messages[vector].Unroute();
+            }
         }
         ref int state = ref _states[vector];
         int now, next;
@@ -213,5 +266,29 @@ internal sealed class MsixTable : IDisposable
         while (Interlocked.CompareExchange(ref state, next, now) != now);
         if (masks == 0 && (now & Pending) != 0)
             _messages[vector].Raise();
+        SetOpen(vector, open);
+    }
+
+    /// <summary>Attaches the calls of a vector to its message, which then has a route, or detaches them.</summary>
+    private void SetOpen(int vector, bool open)
+    {
+        if (_open[vector] == open)
+            return;
+        _open[vector] = open;
+        if (_calls[vector] is not { } calls)
+            return;
+        foreach (EventNotifier call in calls)
+        {
+            if (open)
+                Attach(vector, call);
+            else
+                _messages[vector].Detach(call);
+        }
+    }
+
+    private void Attach(int vector, EventNotifier call)
+    {
+        if (!_messages[vector].TryAttach(call))
+            Refused?.Invoke();
     }
 }

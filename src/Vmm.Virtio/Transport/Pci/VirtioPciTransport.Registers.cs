@@ -83,15 +83,25 @@ internal sealed partial class VirtioPciTransport
         else if (offset >= VirtioPciLayout.Notify)
             Notify(offset);
         else if (offset >= VirtioPciLayout.DeviceConfiguration)
-            _core.WriteConfiguration(offset - VirtioPciLayout.DeviceConfiguration, data);
+            WriteDevice(offset - VirtioPciLayout.DeviceConfiguration, data);
+    }
+
+    private void WriteDevice(ulong offset, ReadOnlySpan<byte> data)
+    {
+        _core.Settle();
+        if (!_core.IsResetting)
+            _core.WriteConfiguration(offset, data);
     }
 
     /// <summary>A doorbell that no ioeventfd took. The address alone says which (§4.1.4.4).</summary>
     private void Notify(ulong offset) => _core.Notify((uint)((offset - VirtioPciLayout.Notify) / NotifyMultiplier));
 
-    /// <summary>Reads have no side effects here, so any part of the structure can be read at any width.</summary>
+    /// <summary>
+    /// Any part of the structure can be read at any width: the one side effect of a read is that a reset whose wait is over is complete.
+    /// </summary>
     private void ReadCommon(int offset, Span<byte> data)
     {
+        _core.Settle();
         if (offset > Common.Length - data.Length)
         {
             data.Fill(0xFF);
@@ -105,7 +115,7 @@ internal sealed partial class VirtioPciTransport
         BinaryPrimitives.WriteUInt32LittleEndian(all[Common.DriverFeature..], _core.DriverFeatures);
         BinaryPrimitives.WriteUInt16LittleEndian(all[Common.ConfigMsixVector..], _interrupts.ConfigurationVector);
         BinaryPrimitives.WriteUInt16LittleEndian(all[Common.NumQueues..], (ushort)_core.Queues.Length);
-        all[Common.DeviceStatus] = _core.Status;
+        all[Common.DeviceStatus] = _core.VisibleStatus;
         all[Common.ConfigGeneration] = (byte)_core.ConfigurationGeneration;
         BinaryPrimitives.WriteUInt16LittleEndian(all[Common.QueueSelect..], (ushort)_core.QueueSelect);
         BinaryPrimitives.WriteUInt16LittleEndian(all[Common.QueueMsixVector..], NoVector);
@@ -118,14 +128,19 @@ internal sealed partial class VirtioPciTransport
             BinaryPrimitives.WriteUInt64LittleEndian(all[Common.QueueDesc..], queue.DescriptorArea);
             BinaryPrimitives.WriteUInt64LittleEndian(all[Common.QueueDriver..], queue.DriverArea);
             BinaryPrimitives.WriteUInt64LittleEndian(all[Common.QueueDevice..], queue.DeviceArea);
-            // queue_reset reads as 0: a reset is complete before its write is.
+            BinaryPrimitives.WriteUInt16LittleEndian(all[Common.QueueReset..], queue.Ending == QueueEnding.Reset ? (ushort)1 : (ushort)0);
         }
         all.Slice(offset, data.Length).CopyTo(data);
     }
 
-    /// <summary>A field is written at its own width (§4.1.3.1), an address also in halves; the rest is dropped.</summary>
+    /// <summary>
+    /// A field is written at its own width (§4.1.3.1), an address also in halves; the rest is dropped, and everything during a reset.
+    /// </summary>
     private void WriteCommon(int offset, ReadOnlySpan<byte> data)
     {
+        _core.Settle();
+        if (_core.IsResetting)
+            return;
         switch (data.Length)
         {
             case 1 when offset == Common.DeviceStatus:
@@ -157,7 +172,7 @@ internal sealed partial class VirtioPciTransport
             case Common.QueueSize:
                 _core.SetQueueSize(value);
                 break;
-            case Common.QueueMsixVector when _core.SelectedQueue is { } queue:
+            case Common.QueueMsixVector when _core.SelectedQueue is { Ending: QueueEnding.None } queue:
                 _interrupts.SetQueueVector(queue.Index, value);
                 break;
             // A driver does not write 0 here (§4.1.4.3.2): it resets the queue.

@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using Vmm.Core;
 using Vmm.Core.Bus;
+using Vmm.Core.Events;
 using Vmm.Core.Memory;
 using Vmm.Devices.Pci;
 using Vmm.Virtio.SharedMemory;
@@ -35,6 +36,10 @@ internal sealed partial class VirtioPciTransport : IPciFunction, IVirtioTranspor
     /// <param name="line">INTA.</param>
     /// <param name="doorbells">Connects doorbells.</param>
     /// <param name="log">Takes lines about the device.</param>
+    /// <param name="relay">
+    /// Gives the thread that relays interrupts of a device with <see cref="VirtioDevice.HasExternalCalls"/> when its driver does without
+    /// MSI-X; asked when one does, and needed for such devices only.
+    /// </param>
     /// <exception cref="VmmException">The device does not fit a function, or the host has no more interrupts or descriptors.</exception>
     internal VirtioPciTransport(
         VirtioDevice device,
@@ -43,8 +48,11 @@ internal sealed partial class VirtioPciTransport : IPciFunction, IVirtioTranspor
         IInterruptRouter router,
         IInterruptLine line,
         IDoorbellRegistrar doorbells,
-        Action<string>? log = null)
+        Action<string>? log = null,
+        Func<EventLoop>? relay = null)
     {
+        if (device.HasExternalCalls)
+            ArgumentNullException.ThrowIfNull(relay);
         int queues = device.QueueSizes.Count;
         int vectors = Math.Min(queues + 1, MsixTable.MaximumVectors);
         _layout = new VirtioPciLayout(device, vectors);
@@ -59,13 +67,15 @@ internal sealed partial class VirtioPciTransport : IPciFunction, IVirtioTranspor
             _interrupts.Dispose();
             throw;
         }
+        if (device.HasExternalCalls)
+            _interrupts.UseCalls(CallsOf(_core), relay!, _core.NeedsReset);
         _pciMemory = pciMemory;
         _doorbells = doorbells;
         _connected = new bool[queues];
         _bars =
         [
             new Bar(VirtioPciLayout.RegistersBar, _layout.RegistersSize, new RegistersBar(this)),
-            new Bar(VirtioPciLayout.SharedMemoryBar, _layout.SharedMemorySize, new UnmappedMemory()),
+            new Bar(VirtioPciLayout.SharedMemoryBar, _layout.SharedMemorySize, new SharedMemoryBar(device.SharedMemory, _layout.SharedMemory)),
         ];
         ConfigureInterrupts();
     }
@@ -202,6 +212,14 @@ internal sealed partial class VirtioPciTransport : IPciFunction, IVirtioTranspor
     }
 
     private bool IsBusMaster => (_configuration.ReadUInt16(Command) & CommandBusMaster) != 0;
+
+    private static EventNotifier[] CallsOf(TransportCore core)
+    {
+        var calls = new EventNotifier[core.Queues.Length];
+        for (int i = 0; i < calls.Length; i++)
+            calls[i] = core.Queues[i].Call!;
+        return calls;
+    }
 
     private void WriteAssignedBars()
     {

@@ -332,11 +332,11 @@ public sealed class BalloonDeviceTests : IDisposable
         int[] queues = [Inflate, Deflate, 4];
         foreach (int queue in queues)
             driver.Queues[queue].DisableInterrupts();
-        long allocated = 0;
+        long before = 0, allocated = -1;
         for (int i = 0; i < 1000; i++)
         {
             if (i == 500)
-                _loop.Invoke(() => allocated = -GC.GetAllocatedBytesForCurrentThread());
+                _loop.Invoke(() => before = ThreadAllocations.Start());
             foreach (int queue in queues)
             {
                 _ = queue == 4 ? driver.Queues[queue].Add([new(area, 4096, true)]) : driver.Queues[queue].Add(list, 0);
@@ -344,8 +344,8 @@ public sealed class BalloonDeviceTests : IDisposable
                 Assert.True(SpinWait.SpinUntil(() => driver.Queues[queue].TryGetUsed(out _), 30_000));
             }
         }
-        _loop.Invoke(() => allocated += GC.GetAllocatedBytesForCurrentThread());
-        Assert.InRange(allocated, 0, 4096);
+        _loop.Invoke(() => allocated = ThreadAllocations.Since(before));
+        Assert.Equal(0, allocated);
     }
 
     private static byte[] Message(ushort tag, ulong value) => [.. BitConverter.GetBytes(tag), .. BitConverter.GetBytes(value)];

@@ -306,11 +306,11 @@ public sealed class ConsoleDeviceTests : IDisposable
         driver.Start();
         driver.Queues[Transmit].DisableInterrupts();
         driver.Queues[Receive].DisableInterrupts();
-        long allocated = 0;
+        long before = 0, allocated = -1;
         for (int i = 0; i < 2000; i++)
         {
             if (i == 1000)
-                _loop.Invoke(() => allocated = -GC.GetAllocatedBytesForCurrentThread());
+                _loop.Invoke(() => before = ThreadAllocations.Start());
             driver.Queues[Transmit].Add("0123456789"u8, 0);
             driver.Queues[Transmit].Kick();
             Assert.True(SpinWait.SpinUntil(() => driver.Queues[Transmit].TryGetUsed(out _), 30_000));
@@ -319,7 +319,7 @@ public sealed class ConsoleDeviceTests : IDisposable
             device.Receive("abc"u8);
             Assert.True(SpinWait.SpinUntil(() => driver.Queues[Receive].TryGetUsed(out _), 30_000));
         }
-        _loop.Invoke(() => allocated += GC.GetAllocatedBytesForCurrentThread());
-        Assert.InRange(allocated, 0, 4096);
+        _loop.Invoke(() => allocated = ThreadAllocations.Since(before));
+        Assert.Equal(0, allocated);
     }
 }

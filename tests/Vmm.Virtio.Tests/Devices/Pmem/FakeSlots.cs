@@ -9,13 +9,16 @@ internal sealed class FakeSlots : IGuestMemorySlots
 
     public int Moves { get; private set; }
 
+    /// <summary>What the host refuses for its own reasons.</summary>
+    public Func<AddressRange, bool> Refuses { get; set; } = _ => false;
+
     public bool TryMap(ulong guestAddress, ulong length, nint hostAddress, bool readOnly, out int slot)
     {
         slot = Mapped.Count;
         while (Mapped.ContainsKey(slot))
             slot++;
         var range = new AddressRange(guestAddress, length);
-        if (Mapped.Values.Any(m => m.Range.Overlaps(range)))
+        if (Refuses(range) || Mapped.Values.Any(m => m.Range.Overlaps(range)))
             return false;
         Mapped.Add(slot, (range, hostAddress, readOnly));
         return true;
@@ -25,7 +28,7 @@ internal sealed class FakeSlots : IGuestMemorySlots
     {
         (AddressRange old, nint host, bool readOnly) = Mapped[slot];
         AddressRange range = old with { Start = guestAddress };
-        if (Mapped.Any(m => m.Key != slot && m.Value.Range.Overlaps(range)))
+        if (Refuses(range) || Mapped.Any(m => m.Key != slot && m.Value.Range.Overlaps(range)))
             return false;
         Mapped[slot] = (range, host, readOnly);
         Moves++;

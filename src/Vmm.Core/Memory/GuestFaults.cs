@@ -1,0 +1,29 @@
+namespace Vmm.Core.Memory;
+
+/// <summary>All of a machine's memory that can vanish. Any thread.</summary>
+internal sealed class GuestFaults : IGuestFaultHandler
+{
+    private readonly Lock _writers = new();
+    private IGuestFaultHandler[] _handlers = [];
+
+    /// <summary>Adds some; for the machine's life.</summary>
+    internal void Add(IGuestFaultHandler handler)
+    {
+        lock (_writers)
+            Volatile.Write(ref _handlers, [.. _handlers, handler]);
+    }
+
+    /// <inheritdoc/>
+    public GuestFaultAnswer Resolve()
+    {
+        // All of them: what is gone at one may be gone at others, and each would be another failed KVM_RUN.
+        var answer = GuestFaultAnswer.NotHere;
+        foreach (IGuestFaultHandler handler in Volatile.Read(ref _handlers))
+        {
+            GuestFaultAnswer one = handler.Resolve();
+            if (one > answer)
+                answer = one;
+        }
+        return answer;
+    }
+}

@@ -1,0 +1,205 @@
+using System.Diagnostics;
+using System.Globalization;
+using Vmm.Core;
+using Vmm.Core.Interop;
+using Vmm.Core.Sockets;
+
+namespace Vmm.Machine.BackEnds;
+
+/// <summary>
+/// A back-end that this program starts, and starts again when it ends: a command that is given to the shell, with {fd} for the number of a
+/// descriptor of the socket to accept on, or {socket} for the path to listen at. What it prints goes into the log under the device's name.
+/// </summary>
+internal sealed class BackEndProcess : IDisposable
+{
+    private const int FirstPause = 100;
+    private const int LongestPause = 5_000;
+    private const int Grace = 2_000;
+
+    // A line of a program that prints without an end.
+    private const int LongestLine = 1_000;
+
+    private readonly string _id;
+    private readonly string _command;
+    private readonly bool _restarts;
+    private readonly Action<string> _report;
+    private readonly DirectoryInfo _directory;
+    private readonly UnixListener? _listener;
+    private readonly object _lock = new();
+    private readonly Thread _supervisor;
+    private Process? _process;
+    private bool _disposed;
+
+    private BackEndProcess(string id, string command, bool restarts, Action<string> report)
+    {
+        _id = id;
+        _command = command;
+        _restarts = restarts;
+        _report = report;
+        // For this user only, as is what is made in it.
+        _directory = Directory.CreateTempSubdirectory("vmm-");
+        Socket = Path.Combine(_directory.FullName, "socket");
+        if (command.Contains("{fd}", StringComparison.Ordinal))
+            _listener = UnixListener.Listen(Socket, $"the socket of {id}");
+        _supervisor = new Thread(Supervise, maxStackSize: 256 * 1024) { IsBackground = true, Name = $"exec-{id}" };
+    }
+
+    /// <summary>Where it can be connected to.</summary>
+    internal string Socket { get; }
+
+    /// <summary>Starts it.</summary>
+    /// <param name="id">The device's name.</param>
+    /// <param name="command">For /bin/sh.</param>
+    /// <param name="restarts">Whether it is started again when it ends.</param>
+    /// <param name="report">Takes what it prints and how it ends. Any thread.</param>
+    /// <exception cref="VmmException">It cannot be started.</exception>
+    internal static BackEndProcess Start(string id, string command, bool restarts, Action<string> report)
+    {
+        var process = new BackEndProcess(id, command, restarts, report);
+        try
+        {
+            process._process = process.Spawn();
+            process._supervisor.Start();
+            return process;
+        }
+        catch
+        {
+            process.Dispose();
+            throw;
+        }
+    }
+
+    public void Dispose()
+    {
+        Process? running;
+        lock (_lock)
+        {
+            if (_disposed)
+                return;
+            _disposed = true;
+            running = _process;
+            Monitor.PulseAll(_lock);
+        }
+        if (running != null)
+            End(running);
+        if ((_supervisor.ThreadState & System.Threading.ThreadState.Unstarted) == 0)
+            _supervisor.Join();
+        _process?.Dispose();
+        _listener?.Dispose();
+        try
+        {
+            _directory.Delete(recursive: true);
+        }
+        catch (IOException)
+        {
+            // Somebody was faster.
+        }
+    }
+
+    private Process Spawn()
+    {
+        string command = _command.Replace("{socket}", Socket, StringComparison.Ordinal);
+        FileDescriptor? inherited = null;
+        if (_listener != null)
+        {
+            // A duplicate, so that ours is never inherited by anybody else.
+            inherited = new FileDescriptor(LibC.fcntl(_listener.Number, LibC.F_DUPFD_CLOEXEC, 3));
+            _ = LibC.fcntl(inherited.Number, LibC.F_SETFD, 0);
+            // It accepts when it likes, and waits then, as it would on a socket of its own.
+            _ = LibC.fcntl(inherited.Number, LibC.F_SETFL, LibC.O_RDWR);
+            command = command.Replace("{fd}", inherited.Number.ToString(CultureInfo.InvariantCulture), StringComparison.Ordinal);
+        }
+        using (inherited)
+        {
+            // All three are redirected: the terminal is the guest's.
+            var start = new ProcessStartInfo("/bin/sh", ["-c", $"exec {command}"])
+            {
+                RedirectStandardInput = true,
+                RedirectStandardOutput = true,
+                RedirectStandardError = true,
+            };
+            try
+            {
+                Process process = Process.Start(start)!;
+                process.StandardInput.Close();
+                process.OutputDataReceived += (_, line) => Tell(line.Data);
+                process.ErrorDataReceived += (_, line) => Tell(line.Data);
+                process.BeginOutputReadLine();
+                process.BeginErrorReadLine();
+                return process;
+            }
+            catch (System.ComponentModel.Win32Exception e)
+            {
+                throw VmmException.Host($"Cannot start the back-end of {_id}: {e.Message}. Correct exec=.");
+            }
+        }
+    }
+
+    private void Supervise()
+    {
+        ThreadName.Publish();
+        int pause = FirstPause;
+        while (true)
+        {
+            Process process = _process!;
+            long began = Environment.TickCount64;
+            process.WaitForExit();
+            lock (_lock)
+            {
+                if (_disposed)
+                    return;
+            }
+            _report($"{_id}: its back-end ended with exit code {process.ExitCode}{(_restarts ? " and is started again" : "")}");
+            if (!_restarts)
+                return;
+            // One that ends at once is not started all the time.
+            pause = Environment.TickCount64 - began > LongestPause ? FirstPause : Math.Min(pause * 2, LongestPause);
+            if (!TryStartAgain(pause))
+                return;
+        }
+    }
+
+    private bool TryStartAgain(int pause)
+    {
+        lock (_lock)
+        {
+            if (!_disposed)
+                _ = Monitor.Wait(_lock, pause);
+            if (_disposed)
+                return false;
+            _process!.Dispose();
+            try
+            {
+                _process = Spawn();
+                return true;
+            }
+            catch (VmmException e)
+            {
+                _process = null;
+                _report($"{_id}: {e.Message}");
+                return false;
+            }
+        }
+    }
+
+    private void Tell(string? line)
+    {
+        if (!string.IsNullOrWhiteSpace(line))
+            _report($"{_id}: {(line.Length <= LongestLine ? line : line[..LongestLine])}");
+    }
+
+    /// <summary>Asks it to end, and ends it where it does not.</summary>
+    private static void End(Process process)
+    {
+        try
+        {
+            _ = LibC.kill(process.Id, LibC.SIGTERM);
+            if (!process.WaitForExit(Grace))
+                process.Kill();
+        }
+        catch (InvalidOperationException)
+        {
+            // It has ended.
+        }
+    }
+}

@@ -1,0 +1,133 @@
+using System.Buffers.Binary;
+using System.Text;
+using Vmm.Core;
+using Vmm.Machine.BackEnds;
+using Vmm.Machine.Configuration;
+using Vmm.Virtio;
+using Vmm.Virtio.Devices.Net;
+using Vmm.Virtio.SharedMemory;
+using Vmm.Virtio.VhostUser;
+
+namespace Vmm.Machine;
+
+/// <summary>Devices that other programs serve: one method for each kind that has an option of its own, and one for all others.</summary>
+internal sealed partial class VirtioRegistry
+{
+    // A back-end that was started just before this program may need a moment until it listens.
+    private const int Patience = 3_000;
+
+    private void AddExternalDisk(DiskConfig disk, BackEndOptions backEnd, string name)
+    {
+        // What the driver reads as num_queues (VIRTIO 1.3 §5.2.4) are the queues that it finds here, not those that the back-end could have.
+        byte[] queues = new byte[sizeof(ushort)];
+        BinaryPrimitives.WriteUInt16LittleEndian(queues, (ushort)disk.NumQueues);
+        const int offset = 34;
+        AddExternal(disk.Virtio, backEnd, Settings(disk.Virtio, backEnd, name, VirtioDeviceType.Block, Repeat(disk.QueueSize, disk.NumQueues)) with
+        {
+            ConfigurationLength = 60,
+            ConfigurationOverlay = [(offset, queues)],
+        });
+    }
+
+    private void AddExternalCard(Configuration.NetConfig card, BackEndOptions backEnd, string name)
+    {
+        // VIRTIO 1.3 §5.1.4: the address, link up, one pair of queues, the MTU. No back-end tells these.
+        byte[] configuration = new byte[12];
+        (Address(card.Mac) ?? MacAddress.Random()).CopyTo(configuration);
+        configuration[6] = 1;
+        configuration[8] = 1;
+        BinaryPrimitives.WriteUInt16LittleEndian(configuration.AsSpan(10), (ushort)(card.Mtu ?? 0));
+        // These need a control queue, which the front-end would have to serve.
+        const ulong control = NetFeatures.CtrlVq | NetFeatures.CtrlRx | NetFeatures.CtrlVlan | NetFeatures.CtrlRxExtra | NetFeatures.GuestAnnounce | NetFeatures.MultiQueue
+            | NetFeatures.CtrlMacAddr | NetFeatures.CtrlGuestOffloads;
+        AddExternal(card.Virtio, backEnd, Settings(card.Virtio, backEnd, name, VirtioDeviceType.Network, Repeat(card.QueueSize, 2)) with
+        {
+            Configuration = configuration,
+            OwnFeatures = NetFeatures.Mac | NetFeatures.Status | (card.Mtu is null ? 0 : NetFeatures.Mtu),
+            RefusedFeatures = control,
+            Mtu = (ushort?)card.Mtu,
+        });
+    }
+
+    private void AddFileSystems()
+    {
+        // VIRTIO 1.3 §5.11.4: the tag, the number of request queues, the size of notifications.
+        const int length = FsConfig.TagLength + (2 * sizeof(uint));
+        for (int i = 0; i < _config.Fs.Count; i++)
+        {
+            FsConfig fs = _config.Fs[i];
+            byte[] queues = new byte[sizeof(uint)];
+            BinaryPrimitives.WriteUInt32LittleEndian(queues, (uint)fs.NumQueues);
+            VhostUserSettings settings = Settings(fs.Virtio, fs.BackEnd, $"fs{i}", VirtioDeviceType.FileSystem, Repeat(fs.QueueSize, fs.NumQueues + 1));
+            if (fs.Tag is null)
+            {
+                settings = settings with { ConfigurationLength = length, ConfigurationOverlay = [(FsConfig.TagLength, queues)] };
+            }
+            else
+            {
+                byte[] configuration = new byte[length];
+                _ = Encoding.UTF8.GetBytes(fs.Tag, configuration);
+                queues.CopyTo(configuration.AsSpan(FsConfig.TagLength));
+                settings = settings with { Configuration = configuration };
+            }
+            AddExternal(fs.Virtio, fs.BackEnd, settings);
+        }
+    }
+
+    private void AddVsock()
+    {
+        if (_config.Vsock is { } vsock)
+        {
+            AddExternal(vsock.Virtio, vsock.BackEnd, Settings(vsock.Virtio, vsock.BackEnd, "vsock0", VirtioDeviceType.Socket, Repeat(128, 3)) with
+            {
+                ConfigurationLength = sizeof(ulong),
+            });
+        }
+    }
+
+    private void AddOthers()
+    {
+        for (int i = 0; i < _config.VhostUser.Count; i++)
+        {
+            VhostUserConfig device = _config.VhostUser[i];
+            ushort[] sizes = [.. device.QueueSizes.Select(size => (ushort)size)];
+            AddExternal(device.Virtio, device.BackEnd, Settings(device.Virtio, device.BackEnd, $"vu{i}", (VirtioDeviceType)device.Type, sizes) with
+            {
+                ConfigurationLength = device.ConfigSize,
+            });
+        }
+    }
+
+    private static VhostUserSettings Settings(VirtioOptions options, BackEndOptions backEnd, string name, VirtioDeviceType type, ushort[] queueSizes) => new()
+    {
+        Id = options.Id ?? name,
+        Socket = backEnd.Socket ?? "",
+        Type = type,
+        QueueSizes = queueSizes,
+        Server = backEnd.Server,
+        Reconnect = backEnd.Reconnect,
+        SharedMemoryIsBit21 = backEnd.SharedMemoryIsBit21,
+    };
+
+    private void AddExternal(VirtioOptions options, BackEndOptions asked, VhostUserSettings settings)
+    {
+        BackEndProcess? process = null;
+        if (asked.Exec is { } command)
+        {
+            process = Open(BackEndProcess.Start(settings.Id, command, asked.Reconnect != null, _report));
+            settings = settings with { Socket = process.Socket };
+        }
+        // As a server it waits for as long as it takes: who connects may be started by hand.
+        VhostUserBackEnd backEnd = Open(VhostUserBackEnd.Open(settings, _report, settings.Server ? -1 : Patience));
+        int? mappings = asked.SharedMemoryMappings;
+        Add(settings.Id, options, 0, around => new VhostUserDevice(
+            backEnd, around.Slots, mappings is { } limit ? around.SharedMemory.ForDevice(limit) : around.SharedMemory.ForDevice()));
+    }
+
+    private static ushort[] Repeat(int size, int count)
+    {
+        ushort[] sizes = new ushort[count];
+        Array.Fill(sizes, (ushort)size);
+        return sizes;
+    }
+}

@@ -1,0 +1,37 @@
+namespace Vmm.Virtio.VhostUser.Protocol;
+
+/// <summary>Requests of a front-end (vhost-user, "Front-end message types"). Those that are not here are never sent.</summary>
+internal enum FrontEndRequest : uint
+{
+    GetFeatures = 1,
+    SetFeatures = 2,
+    SetOwner = 3,
+    SetMemTable = 5,
+    SetLogBase = 6,
+    SetVringNum = 8,
+    SetVringAddr = 9,
+    SetVringBase = 10,
+    GetVringBase = 11,
+    SetVringKick = 12,
+    SetVringCall = 13,
+    SetVringErr = 14,
+    GetProtocolFeatures = 15,
+    SetProtocolFeatures = 16,
+    GetQueueNum = 17,
+    SetVringEnable = 18,
+    SendRarp = 19,
+    NetSetMtu = 20,
+    SetBackEndRequestFd = 21,
+    GetConfig = 24,
+    SetConfig = 25,
+    GetInflightFd = 31,
+    SetInflightFd = 32,
+    GpuSetSocket = 33,
+    ResetDevice = 34,
+    GetMaxMemSlots = 36,
+    AddMemReg = 37,
+    RemMemReg = 38,
+    SetDeviceStateFd = 42,
+    CheckDeviceState = 43,
+    GetShmemConfig = 44,
+}

@@ -1,0 +1,160 @@
+using Vmm.Core;
+using Vmm.Core.Interop;
+using Vmm.Core.Sockets;
+using Vmm.Virtio.VhostUser.Protocol;
+
+namespace Vmm.Virtio.VhostUser;
+
+/// <summary>How a back-end is found, lost and found again.</summary>
+public sealed partial class VhostUserBackEnd
+{
+    /// <summary>Whether a lost back-end is to be replaced.</summary>
+    private bool IsLookedFor => _settings.Reconnect != null;
+
+    /// <summary>The first one. Not on the worker, which has not begun.</summary>
+    private void ConnectFirst(int patience, CancellationToken cancel)
+    {
+        long deadline = patience < 0 ? long.MaxValue : Environment.TickCount64 + patience;
+        while (true)
+        {
+            cancel.ThrowIfCancellationRequested();
+            if (FindSomebody(out int error) is { } stream)
+            {
+                TakeFirst(stream);
+                return;
+            }
+            if (Environment.TickCount64 >= deadline || (_listener == null && error is not (LibC.ENOENT or LibC.ECONNREFUSED or LibC.EAGAIN)))
+                throw NobodyCame(error);
+            _ = cancel.WaitHandle.WaitOne(10);
+        }
+    }
+
+    private void TakeFirst(UnixStream stream)
+    {
+        try
+        {
+            Offer = Take(stream, offer => RefuseFirst(offer));
+        }
+        catch (BackEndException e)
+        {
+            throw VmmException.Host($"Cannot use the vhost-user back-end of {_settings.Id} at {_settings.Socket}: {e.Message}.");
+        }
+        _configuration = _settings.Configuration ?? Offer.Configuration;
+    }
+
+    private VmmException NobodyCame(int error) => _settings.Server
+        ? VmmException.Host($"No vhost-user back-end of {_settings.Id} has connected to {_settings.Socket}. Start it with that socket, as a client.")
+        : VmmException.Host($"Cannot connect to the vhost-user back-end of {_settings.Id} at {_settings.Socket}: {LibC.strerror(error)}. Start the back-end first, or correct socket=.");
+
+    /// <summary>Why a back-end cannot be this device at all; null where it can.</summary>
+    private string? RefuseFirst(BackEndOffer offer)
+    {
+        if ((offer.Features & VirtioFeatures.Version1) == 0)
+            return "it offers a legacy device only (no VIRTIO_F_VERSION_1)";
+        if (offer.Queues < _settings.QueueSizes.Count)
+            return $"it has {offer.Queues} queues, and {_settings.QueueSizes.Count} are asked for; ask for fewer";
+        if (_settings.ConfigurationLength > 0 && offer.Configuration.Length == 0)
+            return "it has no configuration space (it lacks the protocol feature CONFIG), and the device needs one";
+        return null;
+    }
+
+    /// <summary>Begins a connection and makes it the one that is used.</summary>
+    /// <param name="stream">It; taken over.</param>
+    /// <param name="refuse">Says why such a back-end cannot be taken.</param>
+    private BackEndOffer Take(UnixStream stream, Func<BackEndOffer, string?> refuse)
+    {
+        var channel = new MainChannel(stream, _settings.Timeouts);
+        BackEndChannel? requests = null;
+        try
+        {
+            BackEndOffer offer = Handshake.Negotiate(channel, _settings);
+            if (refuse(offer) is { } clause)
+                throw BackEndException.Refused(clause);
+            Interlocked.Exchange(ref _channelEnded, null);
+            requests = Handshake.OpenRequests(channel, _settings, this);
+            (_channel, _requests) = (channel, requests);
+            Counters.CountConnect();
+            return offer;
+        }
+        catch
+        {
+            requests?.Dispose();
+            channel.Dispose();
+            throw;
+        }
+    }
+
+    private UnixStream? FindSomebody(out int error)
+    {
+        error = LibC.EAGAIN;
+        if (_listener != null)
+            return _listener.TryAccept();
+        if (_connect == null)
+            return UnixStream.TryConnect(_settings.Socket, out error);
+        return _connect();
+    }
+
+    /// <summary>Tries once to find another back-end.</summary>
+    private void Reconnect()
+    {
+        _retryAt = Environment.TickCount64 + (_listener != null ? 0 : _settings.Reconnect ?? 0);
+        if (FindSomebody(out _) is not { } stream)
+            return;
+        try
+        {
+            _ = Take(stream, offer => RefuseFirst(offer) ?? Offer.Refuse(offer, _activation?.Features ?? 0));
+        }
+        catch (BackEndException e)
+        {
+            Counters.CountRefusedBackEnd();
+            _retryAt = Environment.TickCount64 + RefusedRetry;
+            // Once: it may come again and again.
+            if (_lastFailure != e.Message)
+                Say($"a back-end came that cannot be used: {e.Message}");
+            _lastFailure = e.Message;
+            return;
+        }
+        _lastFailure = null;
+        Say("a back-end is there again");
+        MarkConfigurationChanged();
+        BringUp();
+    }
+
+    /// <summary>Gives the back-end up: what it had is taken away, and its queues stand still where they are.</summary>
+    private void Break(string clause)
+    {
+        if (_channel == null)
+        {
+            Say(clause);
+            return;
+        }
+        Close();
+        Counters.CountLoss();
+        bool packed = IsPacked;
+        foreach (Ring ring in _rings)
+        {
+            if (!ring.IsServed)
+                continue;
+            ring.IsServed = false;
+            if (_activation != null)
+                ring.Setup = ring.Setup with { State = ring.AfterLoss(_activation.Memory, packed) };
+        }
+        ForgetConnection();
+        bool hadMappings = _device?.DropMappings() ?? false;
+        Say($"lost its back-end: {clause}; {(IsLookedFor ? "the device stands still until another one is there" : "the device is broken, as reconnect=off says")}");
+        if (hadMappings)
+            NeedsReset("its back-end went away, and with it what it had mapped into shared memory");
+        else if (!IsLookedFor && _activation != null)
+            NeedsReset("its back-end went away");
+        // At once, for one who is there already.
+        _retryAt = 0;
+    }
+
+    private void Close()
+    {
+        _channel?.Dispose();
+        _requests?.Dispose();
+        _channel = null;
+        _requests = null;
+    }
+}

@@ -1,0 +1,68 @@
+using Vmm.Core;
+using Vmm.Virtio.VhostUser.Protocol;
+
+namespace Vmm.Virtio.VhostUser;
+
+/// <summary>Dirty logging, for migration.</summary>
+public sealed partial class VhostUserBackEnd
+{
+    private DirtyLog? _dirtyLog;
+
+    /// <summary>Whether it can note what it writes; a machine with one that cannot does not migrate while it runs.</summary>
+    public bool CanLog => Offer.Has(ProtocolFeatures.LogSharedMemory) && (Offer.Features & VhostUserFeatures.LogAll) != 0;
+
+    /// <summary>
+    /// Lets the back-end note what it writes. Goes on through reconnections until <see cref="StopLogging"/>.
+    /// </summary>
+    /// <param name="log">Where; stays the caller's, until logging has been stopped.</param>
+    /// <exception cref="VmmException">It cannot, or does not.</exception>
+    public void StartLogging(DirtyLog log)
+    {
+        ArgumentNullException.ThrowIfNull(log);
+        SwitchLogging(log, "log what it writes");
+    }
+
+    /// <summary>Ends it. Some back-ends take that for a migration that was given up.</summary>
+    /// <exception cref="VmmException">The back-end does not.</exception>
+    public void StopLogging() => SwitchLogging(null, "stop logging what it writes");
+
+    private void SwitchLogging(DirtyLog? log, string what) => _ = Invoke(() =>
+    {
+        if (!CanLog)
+            throw VmmException.Configuration($"The back-end of {_settings.Id} cannot {what}: it lacks LOG_SHMFD or VHOST_F_LOG_ALL.");
+        DirtyLog? before = _dirtyLog;
+        _dirtyLog = log;
+        try
+        {
+            TellLogging();
+        }
+        catch (BackEndException e)
+        {
+            _dirtyLog = before;
+            // It may log half of it: nobody knows.
+            Break(e.Message);
+            throw VmmException.Host($"The back-end of {_settings.Id} does not {what}: {e.Message}.");
+        }
+        return true;
+    });
+
+    /// <summary>Tells a back-end that serves queues whether to log; one that does not serve yet is told when it does.</summary>
+    private void TellLogging()
+    {
+        if (_channel is not { } channel || _activation is not { } activation || !_featuresTold)
+            return;
+        _featuresTold = false;
+        TellFeatures(channel, activation);
+        foreach (Ring ring in _rings)
+        {
+            if (ring.IsServed)
+                TellAddress(channel, ring);
+        }
+    }
+
+    private void TellLogBase(MainChannel channel)
+    {
+        if (_dirtyLog is { } log)
+            channel.SetLogBase(new LogDescription(log.Length, 0), log.Number);
+    }
+}

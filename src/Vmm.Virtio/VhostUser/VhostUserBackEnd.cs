@@ -1,0 +1,253 @@
+using Vmm.Core;
+using Vmm.Core.Events;
+using Vmm.Core.Interop;
+using Vmm.Core.Sockets;
+using Vmm.Virtio.VhostUser.Protocol;
+
+namespace Vmm.Virtio.VhostUser;
+
+/// <summary>
+/// The back-end of a device and the connection to it, which outlive reboots of the guest. All that is said to the back-end is said by one
+/// thread, the worker; other threads leave it commands. What the back-end asks for comes on a thread of its own.
+/// </summary>
+/// <remarks>
+/// Locks, each a leaf: that of the commands; that of the configuration space; and the device's own over its mappings. The worker holds
+/// none of them while it waits for the back-end.
+/// </remarks>
+public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
+{
+    // A guest that resets its device over and over leaves commands faster than a slow back-end lets them be done: then it waits.
+    private const int MostCommands = 256;
+
+    // So often is somebody looked for who can never be taken.
+    private const int RefusedRetry = 1_000;
+
+    private readonly VhostUserSettings _settings;
+    private readonly Action<string> _log;
+    private readonly EventNotifier _wake = new();
+    private readonly EventNotifier _ringError = new();
+    private readonly Thread _worker;
+    private readonly object _commandLock = new();
+    private readonly Queue<Action> _commands = new();
+    private readonly UnixListener? _listener;
+    private readonly Func<UnixStream?>? _connect;
+    private bool _disposed;
+
+    // The worker's own.
+    private MainChannel? _channel;
+    private BackEndChannel? _requests;
+    private long _retryAt;
+    private string? _lastFailure;
+
+    // Set by the request channel's thread.
+    private string? _channelEnded;
+
+    private VhostUserBackEnd(VhostUserSettings settings, Action<string> log, Func<UnixStream?>? connect)
+    {
+        _settings = settings;
+        _log = log;
+        _connect = connect;
+        _listener = settings.Server ? UnixListener.Listen(settings.Socket, $"the vhost-user socket of {settings.Id}") : null;
+        _rings = new Ring[settings.QueueSizes.Count];
+        for (int i = 0; i < _rings.Length; i++)
+            _rings[i] = new Ring(i);
+        _worker = new Thread(Main, maxStackSize: 512 * 1024) { IsBackground = true, Name = $"vu-{settings.Id}" };
+    }
+
+    /// <summary>What of the device is decided on this side.</summary>
+    public VhostUserSettings Settings => _settings;
+
+    /// <summary>What happened to the connection.</summary>
+    public VhostUserCounters Counters { get; } = new();
+
+    /// <summary>What the first back-end said of itself; each that comes after it is held to that.</summary>
+    internal BackEndOffer Offer { get; private set; } = null!;
+
+    /// <summary>Connects to a back-end, or waits for one that connects, and finds out what it can do.</summary>
+    /// <param name="settings">Where it is, and what is wanted of it.</param>
+    /// <param name="log">Takes sentences about it. Any thread; it does not wait.</param>
+    /// <param name="patience">How long a back-end may take to come, in milliseconds; -1 for ever.</param>
+    /// <param name="cancel">Ends the wait.</param>
+    /// <exception cref="VmmException">Nobody came, or it cannot be that device.</exception>
+    public static VhostUserBackEnd Open(VhostUserSettings settings, Action<string> log, int patience, CancellationToken cancel = default) =>
+        Open(settings, log, patience, null, cancel);
+
+    /// <summary>The same, with another way to connect.</summary>
+    internal static VhostUserBackEnd Open(VhostUserSettings settings, Action<string> log, int patience, Func<UnixStream?>? connect, CancellationToken cancel = default)
+    {
+        ArgumentNullException.ThrowIfNull(settings);
+        ArgumentNullException.ThrowIfNull(log);
+        settings.Validate();
+        var backEnd = new VhostUserBackEnd(settings, log, connect);
+        try
+        {
+            backEnd.ConnectFirst(patience, cancel);
+            backEnd._worker.Start();
+            return backEnd;
+        }
+        catch
+        {
+            backEnd.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Lets the back-end go. No device uses it any more.</summary>
+    public void Dispose()
+    {
+        lock (_commandLock)
+        {
+            if (_disposed)
+                return;
+            _disposed = true;
+            Monitor.PulseAll(_commandLock);
+        }
+        _wake.Signal();
+        if ((_worker.ThreadState & ThreadState.Unstarted) == 0)
+            _worker.Join();
+        Close();
+        _inflight?.Dispose();
+        _listener?.Dispose();
+        _wake.Dispose();
+        _ringError.Dispose();
+    }
+
+    /// <summary>Leaves the worker a command. They are done in their order.</summary>
+    private void Post(Action command)
+    {
+        lock (_commandLock)
+        {
+            while (_commands.Count >= MostCommands && !_disposed)
+                Monitor.Wait(_commandLock);
+            if (_disposed)
+                return;
+            _commands.Enqueue(command);
+        }
+        _wake.Signal();
+    }
+
+    /// <summary>The same, and waits until it is done.</summary>
+    private T Invoke<T>(Func<T> command)
+    {
+        var done = new TaskCompletionSource<T>(TaskCreationOptions.RunContinuationsAsynchronously);
+        Post(() =>
+        {
+            try
+            {
+                done.SetResult(command());
+            }
+#pragma warning disable CA1031 // Whoever waits gets it.
+            catch (Exception e)
+            {
+                done.SetException(e);
+            }
+#pragma warning restore CA1031
+        });
+        lock (_commandLock)
+        {
+            if (_disposed)
+                throw VmmException.Host($"{_settings.Id} has been taken away.");
+        }
+        return done.Task.GetAwaiter().GetResult();
+    }
+
+    private void Main()
+    {
+        ThreadName.Publish();
+        while (true)
+        {
+            WaitForWork();
+            while (TryTakeCommand(out Action? command))
+                Guard(command);
+            lock (_commandLock)
+            {
+                if (_disposed && _commands.Count == 0)
+                    return;
+            }
+            Guard(Look);
+        }
+    }
+
+    private bool TryTakeCommand([System.Diagnostics.CodeAnalysis.NotNullWhen(true)] out Action? command)
+    {
+        lock (_commandLock)
+        {
+            Monitor.PulseAll(_commandLock);
+            return _commands.TryDequeue(out command);
+        }
+    }
+
+    /// <summary>Does something that the back-end may make fail.</summary>
+    private void Guard(Action action)
+    {
+        try
+        {
+            action();
+        }
+        catch (BackEndException e) when (e.IsRefusal)
+        {
+            Say(e.Message);
+        }
+        catch (BackEndException e)
+        {
+            Break(e.Message);
+        }
+#pragma warning disable CA1031 // A mistake of ours costs this device, not the machine.
+        catch (Exception e)
+        {
+            Break($"this program failed, which is a defect: {e.GetType().Name}: {e.Message}");
+        }
+#pragma warning restore CA1031
+    }
+
+    private unsafe void WaitForWork()
+    {
+        pollfd* wanted = stackalloc pollfd[3];
+        wanted[0] = new pollfd { fd = _wake.Number, events = LibC.POLLIN };
+        wanted[1] = new pollfd { fd = _ringError.Number, events = LibC.POLLIN };
+        // Below 0, poll leaves it out.
+        wanted[2] = new pollfd { fd = _channel?.Number ?? _listener?.Number ?? -1, events = LibC.POLLIN };
+        if (_channel == null && !IsLookedFor)
+            wanted[2].fd = -1;
+        long now = Environment.TickCount64;
+        long at = Math.Min(_channel == null && IsLookedFor && _listener == null ? _retryAt : long.MaxValue, _channel != null ? ConfigurationDue : long.MaxValue);
+        // As a server, somebody who was refused may be back at once.
+        if (_channel == null && _listener != null && _retryAt > now)
+            (wanted[2].fd, at) = (-1, _retryAt);
+        int timeout = at == long.MaxValue ? -1 : (int)Math.Clamp(at - now, 0, int.MaxValue);
+        _ = LibC.poll(wanted, 3, timeout);
+        _wake.TryConsume();
+    }
+
+    /// <summary>Looks after all that is not a command.</summary>
+    private void Look()
+    {
+        if (_channel == null)
+        {
+            if (IsLookedFor && Environment.TickCount64 >= _retryAt)
+                Reconnect();
+            return;
+        }
+        if (Interlocked.Exchange(ref _channelEnded, null) is { } clause)
+            throw BackEndException.Broken(clause);
+        if (ChannelHasInput)
+            throw _channel.Explain();
+        if (_ringError.TryConsume())
+        {
+            Counters.CountRingError();
+            Say("its back-end reports an error on one of its queues");
+        }
+        ReadChangedConfiguration();
+    }
+
+    private unsafe bool ChannelHasInput
+    {
+        get
+        {
+            var wanted = new pollfd { fd = _channel!.Number, events = LibC.POLLIN };
+            return LibC.poll(&wanted, 1, 0) > 0;
+        }
+    }
+
+    private void Say(string clause) => _log($"{_settings.Id}: {clause}");
+}
