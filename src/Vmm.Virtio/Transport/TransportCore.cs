@@ -426,6 +426,9 @@ internal sealed partial class TransportCore : IVirtioHost, IDisposable
                 ? "its driver uses features that no device has, or none of VIRTIO 1"
             : (state.Status & FeaturesOk) != 0 && (state.DriverFeatures & ~Device.Features) != 0
                 ? $"its driver uses features that are not offered here, 0x{state.DriverFeatures & ~Device.Features:x}"
+            : (state.Status & FeaturesOk) != 0 && (state.HasUnknownFeatures || (state.DriverFeatures & VirtioFeatures.Version1) == 0)
+                ? "its driver agreed to features that this program does not agree to"
+            : (state.Status & (DriverOk | FeaturesOk)) == DriverOk ? "its driver is ready without having agreed to any features"
             : null;
         for (int i = 0; problem == null && i < _queues.Length; i++)
         {
