@@ -35,7 +35,8 @@ public sealed class MessageFuzzTests(ITestOutputHelper output)
         {
             connections++;
             (UnixStream ours, UnixStream theirs) = UnixStream.CreatePair();
-            var requests = new Requests(window);
+            // As the device's worker does: else who sends waits for room until its deadline.
+            var requests = new Requests(window, theirs.Shutdown);
             ulong features = random.Next(8) == 0 ? (ulong)random.NextInt64() : ProtocolFeatures.Implemented;
             using (theirs)
             using (new BackEndChannel("fuzz", ours, features, requests, 200))
@@ -70,7 +71,7 @@ public sealed class MessageFuzzTests(ITestOutputHelper output)
             Type = (VirtioDeviceType)42,
             QueueSizes = [64],
             ConfigurationLength = 8,
-            Timeouts = new VhostUserTimeouts(Request: 20, Stop: 20) { BackEndReply = 20 },
+            Timeouts = new VhostUserTimeouts(Request: 5, Stop: 5) { BackEndReply = 5 },
         };
         using var descriptors = new Descriptors();
         (int Files, int Threads) before = default;
@@ -87,7 +88,7 @@ public sealed class MessageFuzzTests(ITestOutputHelper output)
             BackEndChannel? requests = null;
             try
             {
-                BackEndOffer offer = Handshake.Negotiate(channel, settings, new Requests(null), out requests);
+                BackEndOffer offer = Handshake.Negotiate(channel, settings, new Requests(null, () => { }), out requests);
                 Talk(channel, offer);
                 right++;
             }
@@ -234,7 +235,7 @@ public sealed class MessageFuzzTests(ITestOutputHelper output)
         long.TryParse(Environment.GetEnvironmentVariable(variable), NumberStyles.None, CultureInfo.InvariantCulture, out long number) ? number : otherwise;
 
     /// <summary>The region's rules, without a device.</summary>
-    private sealed class Requests(SharedMemoryWindow? window) : IBackEndRequests
+    private sealed class Requests(SharedMemoryWindow? window, Action end) : IBackEndRequests
     {
         private volatile bool _ended;
 
@@ -254,6 +255,7 @@ public sealed class MessageFuzzTests(ITestOutputHelper output)
         {
             Assert.DoesNotContain("defect", clause, StringComparison.Ordinal);
             _ended = true;
+            end();
         }
     }
 
