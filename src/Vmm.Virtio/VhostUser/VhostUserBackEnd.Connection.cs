@@ -67,11 +67,11 @@ public sealed partial class VhostUserBackEnd
         BackEndChannel? requests = null;
         try
         {
-            BackEndOffer offer = Handshake.Negotiate(channel, _settings);
+            // What the one before said at its end.
+            Interlocked.Exchange(ref _channelEnded, null);
+            BackEndOffer offer = Handshake.Negotiate(channel, _settings, this, out requests);
             if (refuse(offer) is { } clause)
                 throw BackEndException.Refused(clause);
-            Interlocked.Exchange(ref _channelEnded, null);
-            requests = Handshake.OpenRequests(channel, _settings, this);
             (_channel, _requests) = (channel, requests);
             Counters.CountConnect();
             return offer;

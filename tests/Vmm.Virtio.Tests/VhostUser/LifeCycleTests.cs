@@ -14,7 +14,7 @@ public sealed class LifeCycleTests
     {
         using var fixture = new FrontEndFixture(new BackEndOfTest(new EchoDevice(2)) { Config = [1, 2, 3, 4] });
         Assert.Equal(
-            ["GET_FEATURES", "GET_PROTOCOL_FEATURES", "SET_PROTOCOL_FEATURES", "SET_OWNER", "GET_QUEUE_NUM", "GET_MAX_MEM_SLOTS", "GET_CONFIG", "SET_BACKEND_REQ_FD"],
+            ["GET_FEATURES", "GET_PROTOCOL_FEATURES", "SET_PROTOCOL_FEATURES", "SET_OWNER", "GET_QUEUE_NUM", "GET_MAX_MEM_SLOTS", "SET_BACKEND_REQ_FD", "GET_CONFIG"],
             fixture.BackEnd.Transcript.Names);
         fixture.BackEnd.Transcript.Clear();
         fixture.Driver.Start();
