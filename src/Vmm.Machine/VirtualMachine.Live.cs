@@ -20,7 +20,7 @@ public sealed partial class VirtualMachine
     {
         get
         {
-            lock (_lock)
+            using (_lock.Enter())
                 return Find<BalloonDevice>()?.Actual ?? 0;
         }
     }
@@ -30,7 +30,7 @@ public sealed partial class VirtualMachine
     {
         get
         {
-            lock (_lock)
+            using (_lock.Enter())
                 return Find<MemDevice>()?.PluggedSize ?? 0;
         }
     }
@@ -42,7 +42,7 @@ public sealed partial class VirtualMachine
     {
         if (bytes > _config.Memory.Size)
             throw VmmException.Configuration($"The balloon cannot take {ByteSize.Format(bytes)}: the guest's memory is {ByteSize.Format(_config.Memory.Size)}.");
-        lock (_lock)
+        using (_lock.Enter())
             Require<BalloonDevice>("balloon (--balloon)").SetTarget(bytes);
     }
 
@@ -51,7 +51,7 @@ public sealed partial class VirtualMachine
     /// <exception cref="VmmException">There is nothing to plug, the guest does not run, or it cannot be so much.</exception>
     public void SetPluggedMemory(ulong bytes)
     {
-        lock (_lock)
+        using (_lock.Enter())
             Require<MemDevice>("memory to plug in (--memory hotplug_size=)").SetRequestedSize(bytes);
     }
 
@@ -61,7 +61,7 @@ public sealed partial class VirtualMachine
     /// <exception cref="VmmException">There is no such disk, or the guest does not run.</exception>
     public ulong ResizeDisk(string id)
     {
-        lock (_lock)
+        using (_lock.Enter())
             return Require<BlockDevice>("disk", id).Resize() * 512;
     }
 
@@ -71,14 +71,14 @@ public sealed partial class VirtualMachine
     /// <exception cref="VmmException">There is no such card, or the guest does not run.</exception>
     public void SetLink(string id, bool up)
     {
-        lock (_lock)
+        using (_lock.Enter())
             Require<NetDevice>("network card", id).SetLink(up);
     }
 
     /// <summary>Tells the virtio console the size of its terminal; nothing where there is no such console.</summary>
     public void SetConsoleSize(ushort columns, ushort rows)
     {
-        lock (_lock)
+        using (_lock.Enter())
         {
             _consoleSize = (columns, rows);
             _life?.Devices.Console?.SetSize(columns, rows);

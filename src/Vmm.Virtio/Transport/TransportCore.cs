@@ -1,4 +1,5 @@
 using System.Numerics;
+using Vmm.Core.Locking;
 using Vmm.Core;
 using Vmm.Core.Memory;
 using Vmm.Virtio.Queues;
@@ -52,7 +53,7 @@ internal sealed partial class TransportCore : IVirtioHost, IDisposable
     }
 
     /// <summary>The transport's lock: one call of a driver at a time.</summary>
-    internal Lock Gate { get; } = new();
+    internal OrderedLock Gate { get; } = new(LockRank.Transport);
 
     internal VirtioDevice Device { get; }
 
@@ -323,7 +324,7 @@ internal sealed partial class TransportCore : IVirtioHost, IDisposable
     /// <summary>Stops everything and gives back the device. Nobody calls a register any more.</summary>
     public void Dispose()
     {
-        lock (Gate)
+        using (Gate.Enter())
         {
             if (_disposed)
                 return;

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Vmm.Core.Locking;
 using Vmm.Virtio.VhostUser.Protocol;
 
 namespace Vmm.Virtio.VhostUser;
@@ -9,7 +10,7 @@ namespace Vmm.Virtio.VhostUser;
 /// </summary>
 public sealed partial class VhostUserBackEnd
 {
-    private readonly Lock _configurationLock = new();
+    private readonly OrderedLock _configurationLock = new(LockRank.Configuration);
     private byte[] _configuration = [];
 
     // What a driver wrote and the back-end has not been told: from, to. Writes that come faster become one.
@@ -28,7 +29,7 @@ public sealed partial class VhostUserBackEnd
 
     internal void ReadConfiguration(int offset, Span<byte> data)
     {
-        lock (_configurationLock)
+        using (_configurationLock.Enter())
             _configuration.AsSpan(offset, data.Length).CopyTo(data);
     }
 
@@ -37,7 +38,7 @@ public sealed partial class VhostUserBackEnd
         if (!HasConfiguration)
             return;
         bool first;
-        lock (_configurationLock)
+        using (_configurationLock.Enter())
         {
             data.CopyTo(_configuration.AsSpan(offset));
             first = _writtenFrom >= _writtenTo;
@@ -52,7 +53,7 @@ public sealed partial class VhostUserBackEnd
     internal void SetConfiguration(ReadOnlySpan<byte> configuration)
     {
         byte[] copy = configuration.ToArray();
-        lock (_configurationLock)
+        using (_configurationLock.Enter())
             _configuration = copy;
         Post(() => _activation?.Host.SignalConfigurationChange());
     }
@@ -76,7 +77,7 @@ public sealed partial class VhostUserBackEnd
         if (!HasConfiguration)
             return;
         byte[] read = Handshake.ReadConfiguration(_channel!, _settings);
-        lock (_configurationLock)
+        using (_configurationLock.Enter())
         {
             if (_configuration.AsSpan().SequenceEqual(read))
                 return;
@@ -90,7 +91,7 @@ public sealed partial class VhostUserBackEnd
     {
         Span<byte> message = stackalloc byte[ConfigHead.Length + ConfigHead.MaximumData];
         int offset, length;
-        lock (_configurationLock)
+        using (_configurationLock.Enter())
         {
             (offset, length) = (_writtenFrom, _writtenTo - _writtenFrom);
             _configuration.AsSpan(offset, length).CopyTo(message[ConfigHead.Length..]);
