@@ -336,6 +336,9 @@ public sealed class LifeCycleTests
         fixture.Driver.Queues[0].Add([new(page, 8), new(page + 8, 8, Writable: true)]);
         fixture.Driver.Queues[0].Kick();
         fixture.Driver.Queues[0].WaitUsed();
+        // A page is noted after it is written: all are once the queue has stopped.
+        VirtQueueState[] states = fixture.Driver.Stop();
+        Assert.Equal(2, states[0].NextAvailable);
         var dirty = new List<ulong>();
         log.Take(dirty.Add);
         Assert.Contains(page, dirty);
@@ -344,6 +347,7 @@ public sealed class LifeCycleTests
         log.Take(dirty.Add);
         Assert.Empty(dirty);
         fixture.FrontEnd.StopLogging();
+        fixture.Driver.Restart();
         fixture.AssertServes();
         log.Take(dirty.Add);
         Assert.Empty(dirty);
