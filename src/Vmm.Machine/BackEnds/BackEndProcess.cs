@@ -143,7 +143,10 @@ internal sealed class BackEndProcess : IDisposable
         {
             Process process = _process!;
             long began = Environment.TickCount64;
-            process.WaitForExit();
+            // With a limit, since without one it would wait for all who may write to its outputs: what it started itself may live on.
+            while (!process.WaitForExit(int.MaxValue))
+            {
+            }
             lock (_lock)
             {
                 if (_disposed)
@@ -195,7 +198,7 @@ internal sealed class BackEndProcess : IDisposable
         {
             _ = LibC.kill(process.Id, LibC.SIGTERM);
             if (!process.WaitForExit(Grace))
-                process.Kill();
+                process.Kill(entireProcessTree: true);
         }
         catch (InvalidOperationException)
         {

@@ -20,6 +20,9 @@ public sealed partial class VhostUserBackEnd
     // What this connection has been told of.
     private bool _featuresTold, _inflightTold, _wasStarted;
 
+    // Its state came from another host.
+    private bool _announces;
+
     // The guest's driver must reset the device first.
     private bool _needsReset;
 
@@ -154,6 +157,21 @@ public sealed partial class VhostUserBackEnd
             // For what was made available while nobody listened: the driver will not say so again.
             ring.Setup.Doorbell.Signal();
         }
+        Announce(channel);
+    }
+
+    /// <summary>A network card that came from somewhere else says where it is now (SEND_RARP), where its driver does not do so itself.</summary>
+    private void Announce(MainChannel channel)
+    {
+        bool wanted = _announces && Offer.Has(ProtocolFeatures.Rarp) && !_activation!.Has(Devices.Net.NetFeatures.GuestAnnounce);
+        _announces = false;
+        if (!wanted)
+            return;
+        // The address in the order of its bytes, in the first six of eight.
+        Span<byte> address = stackalloc byte[sizeof(ulong)];
+        address.Clear();
+        ReadConfiguration(0, address[..6]);
+        channel.Send(FrontEndRequest.SendRarp, System.Runtime.InteropServices.MemoryMarshal.Read<ulong>(address));
     }
 
     private void TellAddress(MainChannel channel, Ring ring)

@@ -45,6 +45,7 @@ public sealed partial class VhostUserBackEnd
             if (!HasState)
                 throw BackEndException.Refused("it cannot take one (it lacks the protocol feature DEVICE_STATE)");
             Load(_channel ?? throw BackEndException.Broken("there is none"), state);
+            _announces = true;
             return true;
         }
         catch (BackEndException e)

@@ -290,6 +290,42 @@ public sealed class LifeCycleTests
     }
 
     [Fact]
+    public void A_network_card_is_told_its_mtu_and_announces_itself_where_it_was_moved_to()
+    {
+        var backEnd = new BackEndOfTest(new EchoDevice(2)) { StateToSave = [1], QueueCount = 1 };
+        backEnd.ProtocolFeatures |= ProtocolFeatures.RARP | ProtocolFeatures.NET_MTU;
+        using var fixture = new FrontEndFixture(backEnd, settings => settings with
+        {
+            Type = VirtioDeviceType.Network, Configuration = [0x52, 1, 2, 3, 4, 5, 1, 0, 1, 0, 0, 0], ConfigurationLength = 0, Mtu = 9000,
+        });
+        Assert.Equal(9000UL, BitConverter.ToUInt64(Assert.Single(backEnd.Transcript.Requests(FrontEndRequest.NET_SET_MTU)).Payload));
+        fixture.Driver.Start();
+        fixture.AssertServes();
+        Assert.Equal(0, backEnd.Transcript.Count(FrontEndRequest.SEND_RARP));
+        fixture.Driver.Reset();
+        fixture.FrontEnd.LoadState([1]);
+        fixture.Driver.Start();
+        fixture.AssertServes();
+        fixture.Driver.Restart();
+        fixture.AssertServes();
+        Assert.Equal([0x52, 1, 2, 3, 4, 5, 0, 0], Assert.Single(backEnd.Transcript.Requests(FrontEndRequest.SEND_RARP)).Payload);
+        Assert.Empty(backEnd.Violations);
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void Bit_21_is_shared_memory_only_where_it_is_said_to_be(bool quirk)
+    {
+        var backEnd = new BackEndOfTest(new ShmemDevice([1 << 20]));
+        backEnd.ProtocolFeatures = (backEnd.ProtocolFeatures & ~ProtocolFeatures.SHMEM) | (ProtocolFeatures)(1UL << 21);
+        using var fixture = new FrontEndFixture(backEnd, settings => settings with { SharedMemoryIsBit21 = quirk });
+        Assert.Equal(quirk ? 1 : 0, fixture.Device.SharedMemory.Count);
+        Assert.Equal(quirk, ((ulong)backEnd.Session!.AckedProtocolFeatures & (1UL << 21)) != 0);
+        Assert.Equal(quirk ? 1 : 0, backEnd.Transcript.Count(FrontEndRequest.GET_SHMEM_CONFIG));
+    }
+
+    [Fact]
     public void A_back_end_without_state_saves_none()
     {
         var backEnd = new BackEndOfTest(new EchoDevice());
