@@ -79,6 +79,9 @@ public sealed partial class VhostUserBackEnd
         byte[] read = Handshake.ReadConfiguration(_channel!, _settings);
         using (_configurationLock.Enter())
         {
+            // What is still to be passed on is younger than what was read.
+            if (_writtenFrom < _writtenTo)
+                _configuration.AsSpan(_writtenFrom, _writtenTo - _writtenFrom).CopyTo(read.AsSpan(_writtenFrom));
             if (_configuration.AsSpan().SequenceEqual(read))
                 return;
             _configuration = read;
@@ -87,18 +90,28 @@ public sealed partial class VhostUserBackEnd
         _activation?.Host.SignalConfigurationChange();
     }
 
+    /// <summary>There is no driver any more who wrote them.</summary>
+    private void ForgetWrites()
+    {
+        using (_configurationLock.Enter())
+            (_writtenFrom, _writtenTo) = (int.MaxValue, 0);
+    }
+
     private void PassOnWrites()
     {
+        // Else it waits for the next one.
+        if (_channel is not { } channel)
+            return;
         Span<byte> message = stackalloc byte[ConfigHead.Length + ConfigHead.MaximumData];
         int offset, length;
         using (_configurationLock.Enter())
         {
+            if (_writtenFrom >= _writtenTo)
+                return;
             (offset, length) = (_writtenFrom, _writtenTo - _writtenFrom);
             _configuration.AsSpan(offset, length).CopyTo(message[ConfigHead.Length..]);
             (_writtenFrom, _writtenTo) = (int.MaxValue, 0);
         }
-        if (_channel is not { } channel)
-            return;
         MemoryMarshal.Write(message, new ConfigHead((uint)offset, (uint)length, 0));
         channel.Send(FrontEndRequest.SetConfig, message[..(ConfigHead.Length + length)]);
     }

@@ -41,7 +41,7 @@ public sealed class VhostUserDevice : VirtioDevice
     }
 
     /// <inheritdoc/>
-    public override ulong OfferedFeatures => (_backEnd.Offer.Features & ~VhostUserFeatures.NotForGuests & ~_backEnd.Settings.RefusedFeatures) | _backEnd.Settings.OwnFeatures;
+    public override ulong OfferedFeatures => (_backEnd.Features & ~VhostUserFeatures.NotForGuests & ~_backEnd.Settings.RefusedFeatures) | _backEnd.Settings.OwnFeatures;
 
     /// <inheritdoc/>
     public override IReadOnlyList<ushort> QueueSizes => _backEnd.Settings.QueueSizes;
