@@ -6,6 +6,9 @@ internal sealed class GuestFaults : IGuestFaultHandler
     private readonly Lock _writers = new();
     private IGuestFaultHandler[] _handlers = [];
 
+    /// <summary>Whether there is none.</summary>
+    internal bool IsEmpty => Volatile.Read(ref _handlers).Length == 0;
+
     /// <summary>Adds some; for the machine's life.</summary>
     internal void Add(IGuestFaultHandler handler)
     {
