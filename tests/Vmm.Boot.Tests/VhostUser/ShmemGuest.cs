@@ -49,7 +49,7 @@ internal sealed partial record ShmemGuest(string Image, string Bus, string Scrip
             "--serial", "null", "--console", "tty", "--metrics", "file=metrics,interval=3600", .. Devices,
             "--cmdline", $"console=ttyS0 quiet panic=-1 vmm.console=hvc0 vmm.end=poweroff vmm.run64={guest}",
         ];
-        string backEnd = BackEnd == null ? "sh -c 'echo ready; while read -r line; do echo ok none; done'" : $"{scratch}/tool/vhost-user-backend --socket=socket --trace {BackEnd}";
+        string backEnd = BackEnd == null ? "sh -c 'echo ready; while read -r line; do echo ok none; done'" : $"{scratch}/tool/vhost-user-backend --socket=socket {BackEnd}";
         var watch = System.Diagnostics.Stopwatch.StartNew();
         CommandResult result = await host.Shell(
             $"mkdir -p {directory} && cd {directory} && {{ {Prepare}; }} && sh {scratch}/scripts/attach.sh . {Sandbox.Sandbox.Quote(backEnd)} {host.Command(options)}; code=$?; cd /; exit $code",

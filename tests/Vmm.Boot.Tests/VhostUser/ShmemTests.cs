@@ -7,7 +7,7 @@ namespace Vmm.Boot.Tests.VhostUser;
 [Collection(BootCollection.Name)]
 public sealed class ShmemTests(BootHost host, ITestOutputHelper log)
 {
-    private static readonly TimeSpan s_limit = TimeSpan.FromMinutes(VirtioHost.Full ? 20 : 5);
+    private static readonly TimeSpan s_limit = TimeSpan.FromMinutes(VirtioHost.Full ? 30 : 5);
 
     public static TheoryData<string, string> Rows(int first)
     {
@@ -31,7 +31,7 @@ public sealed class ShmemTests(BootHost host, ITestOutputHelper log)
             Prepare = "mkdir share",
             BackEnd = "--device=fs --dir=share --tag=t --window=8M",
             Devices = ["--fs", "tag=t,socket=socket"],
-            Environment = VirtioHost.Full ? "files=8 megabytes=256 rounds=20000" : "files=8 megabytes=64 rounds=300",
+            Environment = VirtioHost.Full ? "files=8 megabytes=256 rounds=20000" : "files=8 megabytes=64 rounds=150",
         }.Run(host, log, s_limit);
         Assert.Equal("ok none", run.Violations);
         Assert.InRange(run.Counters["shm0_maps"], 32, long.MaxValue);
@@ -65,17 +65,19 @@ public sealed class ShmemTests(BootHost host, ITestOutputHelper log)
 
     [SkippableTheory]
     [MemberData(nameof(Rows), 0)]
-    public async Task Twenty_thousand_mappings_come_and_go(string image, string bus)
+    public async Task Thousands_of_mappings_come_and_go(string image, string bus)
     {
         Skip.If(!VirtioHost.Full && bus == "mmio", "one bus is enough where time is short");
+        // KVM waits for each change of a memory slot to be seen: in the sandbox that is up to 10 ms for each mapping.
+        int pages = VirtioHost.Full ? 20480 : 1024;
         ShmemRun run = await new ShmemGuest(image, bus, "many")
         {
             BackEnd = "--device=shmem --region=0:80M",
             Devices = ["--vhost-user", "type=rng,socket=socket,shmem_mappings=20480"],
-            Environment = VirtioHost.Full ? "pages=20480 step=1" : "pages=20480 step=37",
+            Environment = $"pages={pages} step={(VirtioHost.Full ? 1 : 7)}",
         }.Run(host, log, s_limit);
         Assert.Equal("ok none", run.Violations);
-        Assert.InRange(run.Counters["shm0_maps"], 40960, long.MaxValue);
+        Assert.InRange(run.Counters["shm0_maps"], 2 * pages, long.MaxValue);
         Assert.Equal(0, run.Counters["shm0_mappings"]);
     }
 

@@ -4,7 +4,7 @@
 tool() {
     echo "$*" > commands
     # Who holds the pipe open in attach.sh keeps this from being an end of it.
-    read -r -t 60 line < answers || line="no answer"
+    read -r -t 900 line < answers || line="no answer"
     echo "$line"
 }
 
