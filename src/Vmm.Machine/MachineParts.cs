@@ -92,12 +92,12 @@ internal sealed class MachineParts : IDisposable
             vcpu.RequestStop();
         foreach (Vcpu vcpu in _vcpus)
             vcpu.Join();
+        _faultWatch?.Dispose();
     }
 
     public void Dispose()
     {
         StopVcpus();
-        _faultWatch?.Dispose();
         foreach (Vcpu vcpu in _vcpus)
             vcpu.Dispose();
         Vm.Dispose();

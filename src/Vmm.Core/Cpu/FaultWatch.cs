@@ -60,11 +60,11 @@ internal sealed class FaultWatch : IDisposable
     public void Dispose()
     {
         _timer.Dispose();
+        // In this order: a look that goes on sees it when it ends.
+        Volatile.Write(ref _disposed, true);
+        Interlocked.MemoryBarrier();
         if (!_looking.TryEnter())
-        {
-            Volatile.Write(ref _disposed, true);
             return;
-        }
         try
         {
             Close();
@@ -82,13 +82,8 @@ internal sealed class FaultWatch : IDisposable
             return;
         try
         {
-            if (_disposed)
-            {
-                Close();
-                return;
-            }
             bool stuck = false;
-            for (int i = 0; i < _before.Length; i++)
+            for (int i = 0; i < _before.Length && !Volatile.Read(ref _disposed); i++)
             {
                 long? now = _unsettled[i]();
                 stuck |= now - _before[i] >= Threshold;
@@ -101,13 +96,13 @@ internal sealed class FaultWatch : IDisposable
         {
             _looking.Exit();
         }
+        Interlocked.MemoryBarrier();
         if (Volatile.Read(ref _disposed))
             Dispose();
     }
 
     private void Close()
     {
-        _disposed = true;
         foreach (IDisposable one in _owned)
             one.Dispose();
     }

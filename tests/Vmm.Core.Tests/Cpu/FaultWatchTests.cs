@@ -64,7 +64,9 @@ public sealed class FaultWatchTests : IDisposable
         _handler.Meanwhile = () =>
         {
             // On another thread, as a machine that ends while a file keeps the look waiting.
-            Task.Run(_watch.Dispose).Wait();
+            var other = new Thread(_watch.Dispose);
+            other.Start();
+            other.Join();
             Assert.False(_owned.IsDisposed);
         };
         _clock.Tick();
