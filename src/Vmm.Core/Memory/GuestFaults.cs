@@ -8,6 +8,9 @@ internal sealed class GuestFaults : IGuestFaultHandler
     private readonly OrderedLock _writers = new(LockRank.GuestFaults);
     private IGuestFaultHandler[] _handlers = [];
 
+    /// <summary>Whether there is none.</summary>
+    internal bool IsEmpty => Volatile.Read(ref _handlers).Length == 0;
+
     /// <summary>Adds some; for the machine's life.</summary>
     internal void Add(IGuestFaultHandler handler)
     {
