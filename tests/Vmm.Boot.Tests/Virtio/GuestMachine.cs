@@ -56,6 +56,9 @@ public sealed record GuestMachine(string Image, string Bus, bool Packed)
     /// <summary>More words for the kernel.</summary>
     public string Words { get; init; } = "";
 
+    /// <summary>More options of vmm, as those of devices with external back-ends; QEMU has none of them.</summary>
+    public IReadOnlyList<string> Options { get; init; } = [];
+
     /// <summary>What the guest runs.</summary>
     public string Script { get; init; } = "true";
 
@@ -85,6 +88,7 @@ public sealed record GuestMachine(string Image, string Bus, bool Packed)
             words.AddRange(["--pmem", $"file={pmem}{ring}"]);
         if (Watchdog)
             words.AddRange(["--watchdog", "reset"]);
+        words.AddRange(Options);
         return words;
     }
 
