@@ -58,6 +58,15 @@ public sealed class BackEndProcessTests
         Assert.All(_said, line => Assert.InRange(line.Length, 1, 1100));
     }
 
+    [Fact]
+    public void A_line_that_never_ends_is_told_without_being_kept()
+    {
+        using BackEndProcess process = Start("sh -c 'head -c 1000000 /dev/zero | tr \"\\0\" x; sleep 100' # {socket}", restarts: false);
+        WaitUntil(() => !_said.IsEmpty, "the line");
+        Thread.Sleep(100);
+        Assert.Equal(1000, Assert.Single(_said).Count(letter => letter == 'x'));
+    }
+
     private BackEndProcess Start(string command, bool restarts) => BackEndProcess.Start("fs0", command, restarts, _said.Enqueue);
 
     private void WaitFor(string line) => WaitUntil(() => _said.Contains(line), line);
