@@ -11,7 +11,7 @@ internal static class ArgumentErrors
     internal static string Describe(ParseResult parsed)
     {
         Command command = parsed.CommandResult.Command;
-        bool isRoot = command is RootCommand;
+        bool isRoot = command == parsed.RootCommandResult.Command;
         foreach (string token in parsed.UnmatchedTokens)
         {
             if (isRoot && !token.StartsWith('-'))

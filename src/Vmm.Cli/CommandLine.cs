@@ -17,7 +17,7 @@ public static class CommandLine
         bool verbose = false;
         try
         {
-            RootCommand root = CommandTree.Build(args);
+            Command root = CommandTree.Build(args);
             ParseResult parsed = root.Parse(args, CommandTree.Parsing);
             verbose = CommandTree.IsVerbose(parsed);
             if (CommandTree.AsksForHelp(parsed))

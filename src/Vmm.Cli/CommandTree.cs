@@ -29,14 +29,13 @@ internal static class CommandTree
     internal static readonly ParserConfiguration Parsing = new() { EnablePosixBundling = false, ResponseFileTokenReplacer = null };
 
     /// <summary>The tree for these arguments, or with every option when there are none to go by.</summary>
-    internal static RootCommand Build(string[]? args)
+    internal static Command Build(string[]? args)
     {
         string? called = args is null ? null : Called(args);
-        var root = new RootCommand("Runs Linux guests on KVM.");
 
-        // Its own version option reads the assembly's attributes by reflection; its directives nobody asked for.
-        root.Options.Clear();
-        root.Directives.Clear();
+        // Not a RootCommand: its own options and directives nobody asked for, and it looks their texts up in resources, by reflection, at
+        // every start.
+        var root = new Command("vmm", "Runs Linux guests on KVM.");
         root.Options.Add(Switch("--help", "Show this help.", "-h"));
         root.Options.Add(new Option<bool>("--version") { Description = "Print the version." });
         root.Options.Add(Switch(VerboseName, "Log what the program does (--log-level debug), and show details of errors.", "-v"));

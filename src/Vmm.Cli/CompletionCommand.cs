@@ -16,7 +16,7 @@ internal static class CompletionCommand
 
     internal static string For(string shell)
     {
-        RootCommand root = CommandTree.Build(null);
+        Command root = CommandTree.Build(null);
         return shell switch
         {
             "bash" => Bash(root),
@@ -27,7 +27,7 @@ internal static class CompletionCommand
         };
     }
 
-    private static string Bash(RootCommand root)
+    private static string Bash(Command root)
     {
         var text = new StringBuilder(
             """
@@ -56,7 +56,7 @@ internal static class CompletionCommand
         return text.Append("    esac\n}\ncomplete -F _vmm vmm\n").ToString();
     }
 
-    private static string Zsh(RootCommand root)
+    private static string Zsh(Command root)
     {
         var text = new StringBuilder("#compdef vmm\n# zsh completion for vmm, made by: vmm completion zsh\n_vmm() {\n  if (( CURRENT == 2 )); then\n    local -a commands=(\n");
         foreach (Command command in root.Subcommands)
@@ -79,7 +79,7 @@ internal static class CompletionCommand
         return text.Append("  esac\n}\nif [ \"$funcstack[1]\" = _vmm ]; then _vmm \"$@\"; else compdef _vmm vmm; fi\n").ToString();
     }
 
-    private static string Fish(RootCommand root)
+    private static string Fish(Command root)
     {
         var text = new StringBuilder("# fish completion for vmm, made by: vmm completion fish\ncomplete -c vmm -f\n");
         foreach (Command command in root.Subcommands)
@@ -99,10 +99,10 @@ internal static class CompletionCommand
         return text.ToString();
     }
 
-    private static IEnumerable<string> Words(Command command, RootCommand root) =>
+    private static IEnumerable<string> Words(Command command, Command root) =>
         command.Name == "completion" ? ["bash", "zsh", "fish"] : Names(Options(command, root));
 
-    private static IEnumerable<Option> Options(Command command, RootCommand root) => command.Options.Concat(root.Options.Where(option => option.Recursive));
+    private static IEnumerable<Option> Options(Command command, Command root) => command.Options.Concat(root.Options.Where(option => option.Recursive));
 
     private static IEnumerable<string> Names(IEnumerable<Option> options) => options.Select(option => option.Name);
 

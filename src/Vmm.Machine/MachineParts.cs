@@ -19,6 +19,7 @@ internal sealed class MachineParts : IDisposable
     private readonly KvmSystem _kvm;
     private readonly List<Vcpu> _vcpus = [];
     private GuestRam? _ram;
+    private FaultWatch? _faultWatch;
 
     private MachineParts(KvmSystem kvm)
     {
@@ -78,6 +79,8 @@ internal sealed class MachineParts : IDisposable
     internal void Start(BootEntry entry)
     {
         ProcessorSetup.EnterGuest(_vcpus[0].Kvm, Memory, entry);
+        if (!Faults.IsEmpty)
+            _faultWatch = FaultWatch.Start(Faults, _vcpus, TimeProvider.System);
         foreach (Vcpu vcpu in _vcpus)
             vcpu.Start();
     }
@@ -89,6 +92,7 @@ internal sealed class MachineParts : IDisposable
             vcpu.RequestStop();
         foreach (Vcpu vcpu in _vcpus)
             vcpu.Join();
+        _faultWatch?.Dispose();
     }
 
     public void Dispose()

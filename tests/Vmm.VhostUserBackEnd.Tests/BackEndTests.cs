@@ -31,7 +31,7 @@ public sealed class BackEndTests
             Assert.False(session.Vrings[0].IsStarted);
             Assert.Empty(backEnd.Violations);
         }
-        Assert.True(session.WaitForEnd());
+        Assert.True(session.WaitForEnd(ScriptedFrontEnd.Deadline));
     }
 
     [Fact]
@@ -52,7 +52,7 @@ public sealed class BackEndTests
     }
 
     [Fact]
-    public void Maps_and_unmaps_shared_memory_with_and_without_a_reply()
+    public async Task Maps_and_unmaps_shared_memory_with_and_without_a_reply()
     {
         var backEnd = new BackEnd(new ShmemDevice([1 << 20]));
         (ScriptedFrontEnd frontEnd, BackEndSession session) = ScriptedFrontEnd.Connect(backEnd);
@@ -69,7 +69,7 @@ public sealed class BackEndTests
         Assert.Equal("/memfd:window (deleted)", new FileInfo($"/proc/self/fd/{Assert.Single(descriptors).Number}").LinkTarget);
         descriptors[0].Dispose();
         SendOn(frontEnd.Channel!, "09000000 05000000 08000000 1600000000000000");
-        Assert.Equal(new ChannelAnswer(ChannelResult.Answered, 22), answer.Result);
+        Assert.Equal(new ChannelAnswer(ChannelResult.Answered, 22), await answer);
 
         Assert.Equal(ChannelResult.Sent, session.Channel!.Unmap(mapping, needReply: false).Result);
         descriptors.Clear();
@@ -83,7 +83,7 @@ public sealed class BackEndTests
         answer = Task.Run(() => session.Channel!.ConfigChange(needReply: true));
         ScriptedFrontEnd.ReceiveFrom(frontEnd.Channel!, descriptors);
         SendOn(frontEnd.Channel!, "02000000 01000000 08000000 0000000000000000");
-        Assert.Equal(ChannelResult.Malformed, answer.Result.Result);
+        Assert.Equal(ChannelResult.Malformed, (await answer).Result);
         Assert.Single(backEnd.Violations);
     }
 
@@ -107,7 +107,7 @@ public sealed class BackEndTests
             frontEnd.Send(12, 1, [(ulong)0x100], frontEnd.RamDescriptor);
             frontEnd.Ask(1, []);
         }
-        Assert.True(session.WaitForEnd());
+        Assert.True(session.WaitForEnd(ScriptedFrontEnd.Deadline));
         foreach (string part in new[] { "SET_VRING_NUM: SET_FEATURES", "SET_OWNER: it came a second", "SET_PROTOCOL_FEATURES: VHOST_USER_F", "SHMEM was not negotiated",
             "NEED_REPLY without", "99: there is no", "1 was not offered", "15 descriptors", "4 bytes", "SET_VRING_KICK: 1 descriptors" })
             Assert.Contains(backEnd.Violations, violation => violation.Contains(part, StringComparison.Ordinal));
@@ -139,12 +139,12 @@ public sealed class BackEndTests
         for (int i = 0; i < 2; i++)
         {
             UnixStream? stream = null;
-            Assert.True(SpinWait.SpinUntil(() => (stream = listener.TryAccept()) != null, 5000));
+            Assert.True(SpinWait.SpinUntil(() => (stream = listener.TryAccept()) != null, ScriptedFrontEnd.Deadline));
             using var frontEnd = new ScriptedFrontEnd(stream!);
             Assert.Equal(backEnd.Features, frontEnd.Ask(1, []));
         }
     }
 
     private static void SendOn(UnixStream stream, string hex) =>
-        Assert.Equal(0, stream.Send(Convert.FromHexString(hex.Replace(" ", "", StringComparison.Ordinal)), [], 5000));
+        Assert.Equal(0, stream.Send(Convert.FromHexString(hex.Replace(" ", "", StringComparison.Ordinal)), [], ScriptedFrontEnd.Deadline));
 }

@@ -80,7 +80,7 @@ public sealed class BlkTests : IDisposable
         queue.Notify();
         Assert.True(queue.WaitUsed(2));
         session.Disconnect();
-        Assert.True(session.WaitForEnd());
+        Assert.True(session.WaitForEnd(ScriptedFrontEnd.Deadline));
         used = queue.UsedIndex;
         Assert.InRange(used, 2, requests - 1);
 

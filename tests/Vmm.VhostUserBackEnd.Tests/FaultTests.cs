@@ -45,13 +45,13 @@ public sealed class FaultTests
         frontEnd.Send(17, 1, []);
         expected = expected.Replace(" ", "", StringComparison.Ordinal);
         var data = new byte[expected.Length / 2];
-        Assert.Equal(0, frontEnd.Stream.ReceiveExactly(data, [], 5000));
+        Assert.Equal(0, frontEnd.Stream.ReceiveExactly(data, [], ScriptedFrontEnd.Deadline));
         Assert.Equal(expected, Convert.ToHexStringLower(data));
         if (fault.Kind is FaultKind.Close or FaultKind.CloseAfter)
         {
-            Assert.True(session.WaitForEnd());
+            Assert.True(session.WaitForEnd(ScriptedFrontEnd.Deadline));
             Assert.Equal(1, planned.Applied);
-            Assert.Equal(LibC.ECONNRESET, frontEnd.Stream.ReceiveExactly(new byte[1], [], 5000));
+            Assert.Equal(LibC.ECONNRESET, frontEnd.Stream.ReceiveExactly(new byte[1], [], ScriptedFrontEnd.Deadline));
             return;
         }
         // Nothing else is on its way, and the next request is answered well.
@@ -122,7 +122,7 @@ public sealed class FaultTests
         Assert.Equal(0ul, frontEnd.Answer(3));
         frontEnd.Send(1, 1, []);
         var data = new byte[3];
-        Assert.Equal(0, frontEnd.Stream.ReceiveExactly(data, [], 5000));
+        Assert.Equal(0, frontEnd.Stream.ReceiveExactly(data, [], ScriptedFrontEnd.Deadline));
         Assert.Equal([1, 2, 3], data);
     }
 }

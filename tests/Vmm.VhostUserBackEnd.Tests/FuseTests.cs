@@ -301,7 +301,7 @@ public sealed class FuseTests : IDisposable
             _frontEnd.Channel!.Shutdown();
             _window.Join();
             _frontEnd.Dispose();
-            Assert.True(_session.WaitForEnd());
+            Assert.True(_session.WaitForEnd(ScriptedFrontEnd.Deadline));
             _device.Dispose();
         }
 

@@ -27,7 +27,8 @@ internal enum Quirks
 /// </summary>
 internal sealed unsafe class MiniFrontEnd : IDisposable
 {
-    private const int Deadline = 1000;
+    // Longer than a reply may be late, also on a machine that is busy.
+    private const int Deadline = 5000;
     private const ulong RamSize = 1 << 20;
     private const ulong UserBase = 0x7000_0000_0000;
     // MQ LOG_SHMFD REPLY_ACK BACKEND_REQ CONFIG SEND_FD INFLIGHT RESET_DEVICE MEM_SLOTS DEVICE_STATE SHMEM.
@@ -180,12 +181,12 @@ internal sealed unsafe class MiniFrontEnd : IDisposable
         }
     }
 
-    private void Start(ulong firstIndex = 0)
+    private void Start(ulong firstIndex = 0, bool again = false)
     {
         Send(2, 1, [_features]);
-        if (firstIndex == 0 && !Has(15))
+        if (!again && !Has(15))
             Acked(5, [1u, 0u, 0ul, RamSize, UserBase, 0ul], _ram.Number);
-        else if (firstIndex == 0)
+        else if (!again)
             Acked(37, [0ul, 0ul, RamSize, UserBase, 0ul], _ram.Number);
         Send(8, 1, [0u, 16u]);
         Send(10, 1, [0u, (uint)firstIndex]);
@@ -218,6 +219,8 @@ internal sealed unsafe class MiniFrontEnd : IDisposable
             Acked(18, [0u, 0u]);
             byte[] state = AskBytes(11, [0u, 0u], 8);
             ulong index = BitConverter.ToUInt32(state, 4) & 0xFFFF;
+            // Nothing was ever made available.
+            Check(((0 - index) & 0xFFFF) <= 16);
             if (Has(19))
             {
                 ulong answer = Ask(42, [0u, 0u], writer.Number);
@@ -232,7 +235,7 @@ internal sealed unsafe class MiniFrontEnd : IDisposable
                     Ask(43, []);
                 }
             }
-            Start(index == 0 ? 0x10000 : index);
+            Start(index, again: true);
         }
     }
 

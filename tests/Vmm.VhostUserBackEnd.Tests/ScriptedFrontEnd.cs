@@ -15,6 +15,9 @@ internal sealed unsafe class ScriptedFrontEnd : IDisposable
     internal const ulong GuestBase = 0x10_0000;
     internal const int QueueSize = 16;
 
+    /// <summary>How long anything may take, in milliseconds: only a test that fails waits for it.</summary>
+    internal const int Deadline = 30_000;
+
     private readonly UnixStream _stream;
     private readonly FileDescriptor _ram;
     private readonly HostMapping _mapping;
@@ -47,7 +50,7 @@ internal sealed unsafe class ScriptedFrontEnd : IDisposable
 
     /// <summary>Sends hexadecimal digits; blanks are for the reader.</summary>
     internal void SendHex(string hex, params int[] descriptors) =>
-        Assert.Equal(0, _stream.Send(Convert.FromHexString(hex.Replace(" ", "", StringComparison.Ordinal)), descriptors, 5000));
+        Assert.Equal(0, _stream.Send(Convert.FromHexString(hex.Replace(" ", "", StringComparison.Ordinal)), descriptors, Deadline));
 
     /// <summary>Sends a request of parts: uint and ulong in little endian, byte[] as they are.</summary>
     internal void Send(uint request, uint flags, object[] parts, params int[] descriptors)
@@ -65,7 +68,7 @@ internal sealed unsafe class ScriptedFrontEnd : IDisposable
             });
         }
         byte[] message = [.. BitConverter.GetBytes(request), .. BitConverter.GetBytes(flags), .. BitConverter.GetBytes((uint)payload.Length), .. payload.ToArray()];
-        Assert.Equal(0, _stream.Send(message, descriptors, 5000));
+        Assert.Equal(0, _stream.Send(message, descriptors, Deadline));
     }
 
     internal (uint Request, uint Flags, byte[] Payload) Receive(List<FileDescriptor>? descriptors = null) => ReceiveFrom(_stream, descriptors ?? []);
@@ -73,9 +76,9 @@ internal sealed unsafe class ScriptedFrontEnd : IDisposable
     internal static (uint Request, uint Flags, byte[] Payload) ReceiveFrom(UnixStream stream, List<FileDescriptor> descriptors)
     {
         var header = new byte[12];
-        Assert.Equal(0, stream.ReceiveExactly(header, descriptors, 5000));
+        Assert.Equal(0, stream.ReceiveExactly(header, descriptors, Deadline));
         var payload = new byte[BitConverter.ToUInt32(header, 8)];
-        Assert.Equal(0, stream.ReceiveExactly(payload, descriptors, 5000));
+        Assert.Equal(0, stream.ReceiveExactly(payload, descriptors, Deadline));
         return (BitConverter.ToUInt32(header), BitConverter.ToUInt32(header, 4), payload);
     }
 
@@ -193,7 +196,7 @@ internal sealed unsafe class ScriptedFrontEnd : IDisposable
             Assert.Equal(8, write(Kick.Number, &one, 8));
         }
 
-        internal bool WaitUsed(int index, int timeoutMilliseconds = 5000) =>
+        internal bool WaitUsed(int index, int timeoutMilliseconds = Deadline) =>
             SpinWait.SpinUntil(() => UsedIndex == (ushort)index, timeoutMilliseconds);
 
         internal (uint Head, uint Length) UsedEntry(int index)

@@ -172,13 +172,13 @@ public sealed class BackEnd
     internal int Handle(BackEndSession session, Vring queue, Chain chain) =>
         Handler is { } handler ? handler(session, queue, chain) : Device.Handle(session, queue, chain);
 
-    internal Fault? FaultFor(FrontEndRequest request, bool replyIsDue)
+    internal Fault? FaultFor(BackEndSession session, FrontEndRequest request, bool replyIsDue)
     {
         lock (_gate)
         {
             foreach (PlannedFault planned in _faults)
             {
-                if (planned.Request == request && planned.TakesThis(replyIsDue))
+                if (planned.Request == request && planned.TakesThis(session, replyIsDue))
                     return planned.Fault;
             }
         }

@@ -260,7 +260,7 @@ public sealed unsafe partial class BackEndSession
         return true;
     }
 
-    private Reply GetInflight(Message message)
+    private static Reply GetInflight(Message message)
     {
         if (message.Payload.Length is not (InflightDescription.Length or InflightDescription.PackedLength))
             return new Reply(message.Request, default(InflightDescription).ToBytes());

@@ -7,8 +7,10 @@ using static Vmm.Core.Interop.LibC;
 
 namespace Vmm.VhostUserBackEnd;
 
+#pragma warning disable CA1001 // The events never make a wait handle, so there is nothing to dispose of; tests look at sessions that have ended.
 /// <summary>One connection of a front-end's: what was negotiated on it, the memory and the queues that it gave.</summary>
 public sealed partial class BackEndSession
+#pragma warning restore CA1001
 {
     private readonly Lock _memoryGate = new();
     private readonly ManualResetEventSlim _ended = new();
@@ -156,7 +158,7 @@ public sealed partial class BackEndSession
     {
         FrontEndRequest request = message.Request;
         bool replyIsDue = HasOwnReply(request) || WantsAck(message);
-        if (BackEnd.FaultFor(request, replyIsDue) is { } fault)
+        if (BackEnd.FaultFor(this, request, replyIsDue) is { } fault)
         {
             BackEnd.Transcript.Add(TranscriptKind.Note, $"fault: {fault}");
             AnswerWrongly(message, fault);

@@ -142,13 +142,24 @@ public sealed class PlannedFault
     /// <summary>How many requests it was applied to.</summary>
     public int Applied => Volatile.Read(ref _applied);
 
-    internal bool TakesThis(bool replyIsDue)
+    /// <summary>The connection that it was applied to first; null before.</summary>
+    public BackEndSession? Session { get; private set; }
+
+    /// <summary>How many entries the transcript had then.</summary>
+    public int TranscriptLength { get; private set; }
+
+    internal bool TakesThis(BackEndSession session, bool replyIsDue)
     {
         if (Fault.SpoilsReply && !replyIsDue)
             return false;
         int number = ++_seen;
         if (number < _first || number - _first >= _times)
             return false;
+        if (Session == null)
+        {
+            Session = session;
+            TranscriptLength = session.BackEnd.Transcript.Length;
+        }
         Interlocked.Increment(ref _applied);
         return true;
     }

@@ -70,6 +70,16 @@ public sealed class Transcript
         }
     }
 
+    /// <summary>How many entries there are.</summary>
+    public int Length
+    {
+        get
+        {
+            lock (_entries)
+                return _entries.Count;
+        }
+    }
+
     /// <summary>The names of the front-end's requests, in order.</summary>
     public IReadOnlyList<string> Names => [.. Entries.Where(entry => entry.Kind == TranscriptKind.Request).Select(entry => entry.Name)];
 

@@ -17,12 +17,18 @@ internal sealed class AgentConnection
     private readonly TaskCompletionSource ready = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private int lastId;
 
-    public AgentConnection(Stream toAgent, Stream fromAgent)
+    /// <param name="toAgent">What the agent reads.</param>
+    /// <param name="fromAgent">What the agent writes.</param>
+    /// <param name="starved">How long the sandbox has waited for a processor of the host so far.</param>
+    public AgentConnection(Stream toAgent, Stream fromAgent, Func<TimeSpan> starved)
     {
+        Starved = starved;
         this.toAgent = toAgent;
         this.fromAgent = fromAgent;
         Closed = Task.Run(ReadAsync);
     }
+
+    public Func<TimeSpan> Starved { get; }
 
     /// <summary>Completes when the agent has said hello.</summary>
     public Task Ready => ready.Task;

@@ -3,7 +3,10 @@ namespace Vmm.Sandbox;
 /// <summary>How a command is to run in the sandbox. All of it optional.</summary>
 public sealed record CommandOptions
 {
-    /// <summary>Time on the host's clock after which the command and all its descendants are killed.</summary>
+    /// <summary>
+    /// Time on the host's clock after which the command and all its descendants are killed. What the sandbox waited for a processor of a
+    /// busy host does not count, up to 4 times this.
+    /// </summary>
     public TimeSpan Timeout { get; init; } = TimeSpan.FromSeconds(60);
 
     /// <summary>Environment variables to add or replace.</summary>

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Globalization;
 using System.Text;
 
 namespace Vmm.Sandbox;
@@ -43,6 +44,26 @@ internal sealed class QemuProcess : IAsyncDisposable
 
     /// <summary>The raw disk that both sides see as the same bytes; the way for bulk data.</summary>
     public FileStream Transfer => transfer;
+
+    /// <summary>How long its busiest thread has been ready to run while other programs of the host had the processors.</summary>
+    public TimeSpan Starved
+    {
+        get
+        {
+            long most = 0;
+            try
+            {
+                // Nanoseconds on a processor, nanoseconds waiting for one, turns (the kernel's sched-stats.rst). Where the kernel does not count, it is 0.
+                foreach (var task in Directory.GetDirectories($"/proc/{process.Id}/task"))
+                    most = Math.Max(most, long.Parse(File.ReadAllText(task + "/schedstat").Split(' ')[1], CultureInfo.InvariantCulture));
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException or InvalidOperationException)
+            {
+                // A thread, or all of it, ended meanwhile.
+            }
+            return TimeSpan.FromMicroseconds(most / 1000.0);
+        }
+    }
 
     public string Console
     {

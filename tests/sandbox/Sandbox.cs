@@ -19,7 +19,7 @@ public sealed class Sandbox : IAsyncDisposable
     private Sandbox(QemuProcess qemu)
     {
         this.qemu = qemu;
-        agent = new AgentConnection(qemu.ToAgent, qemu.FromAgent);
+        agent = new AgentConnection(qemu.ToAgent, qemu.FromAgent, () => qemu.Starved);
     }
 
     /// <summary>The last lines of the sandbox's own console and of its emulator's messages.</summary>

@@ -159,6 +159,26 @@ internal struct kvm_mp_state
     internal uint mp_state;
 }
 
+internal struct kvm_stats_header
+{
+    internal uint flags;
+    internal uint name_size;
+    internal uint num_desc;
+    internal uint id_offset;
+    internal uint desc_offset;
+    internal uint data_offset;
+}
+
+/// <summary>The name follows: <see cref="kvm_stats_header.name_size"/> bytes, with a zero at its end.</summary>
+internal struct kvm_stats_desc
+{
+    internal uint flags;
+    internal short exponent;
+    internal ushort size;
+    internal uint offset;
+    internal uint bucket_size;
+}
+
 [StructLayout(LayoutKind.Explicit, Size = 48)]
 internal struct kvm_clock_data
 {
@@ -335,6 +355,7 @@ internal static partial class LibC
     internal const nuint KVM_ENABLE_CAP = 0x4068AEA3;
     internal const nuint KVM_SIGNAL_MSI = 0x4020AEA5;
     internal const nuint KVM_KVMCLOCK_CTRL = 0xAEAD;
+    internal const nuint KVM_GET_STATS_FD = 0xAECE;
 
     internal const uint KVM_GUESTDBG_ENABLE = 1;
     internal const uint KVM_GUESTDBG_SINGLESTEP = 2;

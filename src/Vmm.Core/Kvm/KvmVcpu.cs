@@ -51,6 +51,13 @@ internal sealed unsafe class KvmVcpu : IDisposable
         Check(ioctl(_number, KVM_SET_SIGNAL_MASK, buffer), "set the signal mask");
     }
 
+    /// <summary>KVM_GET_STATS_FD; null where this host's KVM has none (before Linux 5.14). It waits for a KVM_RUN to end.</summary>
+    internal FileDescriptor? TryOpenStatistics()
+    {
+        int fd = ioctl(_number, KVM_GET_STATS_FD, 0);
+        return fd < 0 ? null : new FileDescriptor(fd);
+    }
+
     internal void GetRegs(out kvm_regs regs) => Get(KVM_GET_REGS, out regs, "read the registers");
 
     internal void SetRegs(in kvm_regs regs) => Set(KVM_SET_REGS, regs, "set the registers");

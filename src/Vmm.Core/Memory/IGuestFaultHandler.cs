@@ -20,8 +20,8 @@ public enum GuestFaultAnswer
 public interface IGuestFaultHandler
 {
     /// <summary>
-    /// Looks for what is missing, and takes it out of the guest's sight. On the thread of the vCPU that stumbled, with nothing locked;
-    /// several may at once.
+    /// Looks for what is missing, and takes it out of the guest's sight. On the thread of the vCPU that stumbled, or of who noticed that it does,
+    /// with nothing locked; several may at once.
     /// </summary>
     GuestFaultAnswer Resolve();
 }

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using System.Text;
 using Vmm.Core;
 using Vmm.Core.Interop;
 using Vmm.Core.Sockets;
@@ -18,6 +19,8 @@ internal sealed class BackEndProcess : IDisposable
 
     // A line of a program that prints without an end.
     private const int LongestLine = 1_000;
+
+    private static readonly object s_spawning = new();
 
     private readonly string _id;
     private readonly string _command;
@@ -107,6 +110,13 @@ internal sealed class BackEndProcess : IDisposable
 
     private Process Spawn()
     {
+        // One at a time: the descriptor is inherited by whoever is started while it is open.
+        lock (s_spawning)
+            return SpawnAlone();
+    }
+
+    private Process SpawnAlone()
+    {
         string command = _command.Replace("{socket}", Socket, StringComparison.Ordinal);
         FileDescriptor? inherited = null;
         if (_listener != null)
@@ -131,10 +141,8 @@ internal sealed class BackEndProcess : IDisposable
             {
                 Process process = Process.Start(start)!;
                 process.StandardInput.Close();
-                process.OutputDataReceived += (_, line) => Tell(line.Data);
-                process.ErrorDataReceived += (_, line) => Tell(line.Data);
-                process.BeginOutputReadLine();
-                process.BeginErrorReadLine();
+                _ = TellLines(process.StandardOutput);
+                _ = TellLines(process.StandardError);
                 return process;
             }
             catch (System.ComponentModel.Win32Exception e)
@@ -152,7 +160,10 @@ internal sealed class BackEndProcess : IDisposable
         {
             Process process = _process!;
             long began = Environment.TickCount64;
-            process.WaitForExit();
+            // With a limit, since without one it would wait for all who may write to its outputs: what it started itself may live on.
+            while (!process.WaitForExit(int.MaxValue))
+            {
+            }
             lock (_lock)
             {
                 if (_disposed)
@@ -193,10 +204,52 @@ internal sealed class BackEndProcess : IDisposable
         }
     }
 
-    private void Tell(string? line)
+    /// <summary>Tells what comes until the end, line by line. What is beyond the longest line is dropped as it comes, not kept until its end.</summary>
+    private async Task TellLines(StreamReader output)
     {
-        if (!string.IsNullOrWhiteSpace(line))
-            _report($"{_id}: {(line.Length <= LongestLine ? line : line[..LongestLine])}");
+        using (output)
+        {
+            char[] buffer = new char[4096];
+            var line = new StringBuilder(LongestLine);
+            try
+            {
+                int count;
+                while ((count = await output.ReadAsync(buffer).ConfigureAwait(false)) > 0)
+                {
+                    foreach (char letter in buffer.AsSpan(0, count))
+                        Add(line, letter);
+                }
+            }
+            catch (Exception e) when (e is IOException or ObjectDisposedException or OperationCanceledException)
+            {
+                // Nobody prints there any more.
+            }
+            if (line.Length < LongestLine)
+                Tell(line);
+        }
+    }
+
+    private void Add(StringBuilder line, char letter)
+    {
+        if (letter == '\n')
+        {
+            if (line.Length < LongestLine)
+                Tell(line);
+            line.Clear();
+        }
+        else if (line.Length < LongestLine)
+        {
+            line.Append(letter);
+            if (line.Length == LongestLine)
+                Tell(line);
+        }
+    }
+
+    private void Tell(StringBuilder line)
+    {
+        string text = line.ToString().TrimEnd('\r');
+        if (!string.IsNullOrWhiteSpace(text))
+            _report($"{_id}: {text}");
     }
 
     /// <summary>Asks it to end, and ends it where it does not.</summary>
@@ -204,13 +257,16 @@ internal sealed class BackEndProcess : IDisposable
     {
         try
         {
+            // Its number may be another's by then.
+            if (process.HasExited)
+                return;
             _ = LibC.kill(process.Id, LibC.SIGTERM);
             if (!process.WaitForExit(Grace))
-                process.Kill();
+                process.Kill(entireProcessTree: true);
         }
-        catch (InvalidOperationException)
+        catch (Exception e) when (e is InvalidOperationException or System.ComponentModel.Win32Exception or AggregateException)
         {
-            // It has ended.
+            // It has ended, or something of what it started has just done so.
         }
     }
 }

@@ -105,6 +105,12 @@ public sealed class ConfigurationFuzzTests
             builder.AddOption(NetConfig.Option, Text(net));
         foreach (PmemConfig pmem in config.Pmem)
             builder.AddOption(PmemConfig.Option, Text(pmem));
+        foreach (FsConfig fs in config.Fs)
+            builder.AddOption(FsConfig.Option, Text(fs));
+        foreach (VhostUserConfig device in config.VhostUser)
+            builder.AddOption(VhostUserConfig.Option, Text(device));
+        if (config.Vsock is { } vsock)
+            builder.AddOption(VsockConfig.Option, Text(vsock));
         if (config.Rng is { } rng)
             builder.AddOption(RngConfig.Option, Text(rng));
         if (config.Balloon is { } balloon)
@@ -128,7 +134,7 @@ public sealed class ConfigurationFuzzTests
         ulong hugeSize = huge && random.Next(2) == 0 ? ByteSize.GiB : 2 * ByteSize.MiB;
         ulong unit = huge ? hugeSize : 4096;
         ulong size = ((ulong)random.NextInt64((long)(ByteSize.TiB / unit)) * unit) + ByteSize.GiB;
-        return new VmConfig
+        var config = new VmConfig
         {
             Cpus = new CpusConfig(boot, random.Next(2) == 0 ? null : random.Next(boot, 1025)) { Affinity = Affinity(random, boot) },
             Memory = new MemoryConfig(size, random.Next(2) == 0, huge, hugeSize, random.Next(2) == 0, (ulong)random.Next(2) * ByteSize.GiB),
@@ -141,10 +147,21 @@ public sealed class ConfigurationFuzzTests
             Log = new LogConfig((LogLevel)random.Next(5), Maybe(random), (LogFormat)random.Next(2)),
             Bus = new BusConfig((VirtioBus)random.Next(2)),
             IoThreads = new IoThreadsConfig(3, Affinity(random, 3)),
-            Disks = List(random, () => new DiskConfig(
-                Text(random), random.Next(2) == 0, random.Next(2) == 0, random.Next(1, 65), 1 << random.Next(2, 11), random.Next(2) == 0 ? null : "abc,[]",
-                (DiskEngine)random.Next(3), new RateLimitOptions(Bucket(random), Bucket(random)), Virtio(random, names))),
-            Net = List(random, () => AnyNet(random, Virtio(random, names))),
+            Disks = List(random, () => random.Next(3) == 0
+                ? new DiskConfig("", false, false, random.Next(1, 65), 1 << random.Next(2, 11), null, DiskEngine.Auto, new RateLimitOptions(null, null), BackEnd(random), Virtio(random, names))
+                : new DiskConfig(
+                    Text(random), random.Next(2) == 0, random.Next(2) == 0, random.Next(1, 65), 1 << random.Next(2, 11), random.Next(2) == 0 ? null : "abc,[]",
+                    (DiskEngine)random.Next(3), new RateLimitOptions(Bucket(random), Bucket(random)), null, Virtio(random, names))),
+            Net = List(random, () => random.Next(3) == 0
+                ? new NetConfig(
+                    null, ConfigList<int>.Empty, null, null, random.Next(2) == 0 ? null : "02:00:00:00:00:01", null, random.Next(2) == 0 ? null : 1500, 2,
+                    1 << random.Next(2, 11), true, true, true, new RateLimitOptions(null, null), BackEnd(random), Virtio(random, names))
+                : AnyNet(random, Virtio(random, names))),
+            Fs = List(random, () => new FsConfig(
+                random.Next(2) == 0 ? null : Text(random), random.Next(1, 65), 1 << random.Next(2, 11), BackEnd(random), Virtio(random, names))),
+            Vsock = random.Next(2) == 0 ? null : new VsockConfig(BackEnd(random), Virtio(random, names)),
+            VhostUser = List(random, () => new VhostUserConfig(
+                random.Next(1, 64), new ConfigList<int>(1 << random.Next(1, 16), 2), random.Next(257), BackEnd(random), Virtio(random, names))),
             Pmem = List(random, () => new PmemConfig(Text(random), random.Next(2) == 0 ? null : (ulong)random.Next(1, 9999) << 21, random.Next(2) == 0, Virtio(random, names))),
             Console = Console(random, random.Next(0, 6)),
             Rng = random.Next(2) == 0 ? null : new RngConfig(Maybe(random), Virtio(random, names)),
@@ -154,6 +171,16 @@ public sealed class ConfigurationFuzzTests
             Watchdog = new WatchdogConfig((WatchdogReaction)random.Next(5)),
             Metrics = new MetricsConfig(Maybe(random), random.Next(1, 86401)),
         };
+        // Others cannot serve a guest whose memory they do not see.
+        return config.HasBackEnds ? config with { Memory = config.Memory with { Shared = true } } : config;
+    }
+
+    private static BackEndOptions BackEnd(Random random)
+    {
+        bool exec = random.Next(2) == 0;
+        return new BackEndOptions(
+            exec ? null : Text(random), exec ? $"{Text(random)}{{fd}}" : null, !exec && random.Next(2) == 0, random.Next(2) == 0 ? null : random.Next(1, 60001),
+            random.Next(2) == 0, random.Next(2) == 0 ? null : random.Next(1, 9999));
     }
 
     private static NetConfig AnyNet(Random random, VirtioOptions virtio)
@@ -164,7 +191,7 @@ public sealed class ConfigurationFuzzTests
             fds.Length != 0 || random.Next(2) == 0 ? null : "vmtap,0[", new ConfigList<int>(fds), ip ? "10.0.0.1" : null, ip ? "255.0.0.0" : null,
             random.Next(2) == 0 ? null : "02:00:00:00:00:01", random.Next(2) == 0 ? null : "03:ff:00:00:00:01", random.Next(2) == 0 ? null : random.Next(68, 65536),
             fds.Length != 0 ? 4 : 2 * random.Next(1, 65), 1 << random.Next(2, 11), random.Next(2) == 0, random.Next(2) == 0, random.Next(2) == 0,
-            new RateLimitOptions(Bucket(random), Bucket(random)), virtio);
+            new RateLimitOptions(Bucket(random), Bucket(random)), null, virtio);
     }
 
     private static TokenBucketOptions? Bucket(Random random) =>

@@ -45,7 +45,10 @@ public sealed class ConformanceOptions
     public TimeSpan StartTimeout { get; init; } = TimeSpan.FromSeconds(60);
 
     /// <summary>How long it may take to see a fault that is in front of it.</summary>
-    public TimeSpan ReactionTimeout { get; init; } = TimeSpan.FromSeconds(3);
+    public TimeSpan ReactionTimeout { get; init; } = TimeSpan.FromSeconds(5);
+
+    /// <summary>How long it has to leave alone what it must not start.</summary>
+    public TimeSpan QuietTime { get; init; } = TimeSpan.FromSeconds(2);
 
     /// <summary>How long it may wait for a reply that does not come.</summary>
     public TimeSpan SilenceTimeout { get; init; } = TimeSpan.FromSeconds(15);
@@ -160,8 +163,8 @@ public static class ConformanceRunner
             }
             Thread.Sleep(5);
         }
-        int starts = Starts(backEnd);
-        BackEndSession session = backEnd.Session!;
+        // It may have come back already.
+        BackEndSession session = planned.Session!;
         TimeSpan reaction = scenario.IsSilence ? options.SilenceTimeout : options.ReactionTimeout;
         switch (scenario.Must)
         {
@@ -172,19 +175,20 @@ public static class ConformanceRunner
                 break;
             case MustDo.NotStart:
                 clock.Restart();
-                while (clock.Elapsed < options.ReactionTimeout)
+                while (clock.Elapsed < options.QuietTime)
                 {
-                    if (Running(backEnd) != null)
+                    bool enables = scenario.Request != FrontEndRequest.SET_VRING_ENABLE && Starts(backEnd, planned.TranscriptLength) > 0;
+                    if (enables || Running(backEnd) != null)
                         throw Fail("the device was started all the same");
                     Thread.Sleep(5);
                 }
                 break;
             case MustDo.Start:
-                if (!Until(() => Running(backEnd) != null, options.StartTimeout))
-                    throw Fail("the device was not started");
+                if (!Until(() => session.HasEnded || Running(backEnd) == session, options.StartTimeout) || session.HasEnded)
+                    throw Fail("the device was not started on this connection");
                 break;
             case MustDo.StartAgain:
-                if (!Until(() => Starts(backEnd) > starts && Running(backEnd) != null, options.StartTimeout))
+                if (!Until(() => Starts(backEnd, planned.TranscriptLength) > 0 && Running(backEnd) != null, options.StartTimeout))
                     throw Fail("the device was not started again");
                 break;
         }
@@ -222,7 +226,7 @@ public static class ConformanceRunner
         session.WaitForEnd();
         if (!Until(() => backEnd.Session != session, options.ComesBack ? options.StartTimeout : options.SilenceTimeout))
             throw options.ComesBack ? Fail("the front-end did not come back") : Skip("the front-end did not come back");
-        bool runs = Until(() => Running(backEnd) != null, scenario.Must == MustDo.Start ? options.StartTimeout : options.ReactionTimeout);
+        bool runs = Until(() => Running(backEnd) != null, scenario.Must == MustDo.Start ? options.StartTimeout : options.QuietTime);
         if (runs != (scenario.Must == MustDo.Start))
             throw Fail(runs ? "the device was started all the same" : "the device was not started again");
         if (runs)
@@ -262,8 +266,9 @@ public static class ConformanceRunner
 
     private static bool Runs(Vring vring) => vring.IsStarted && vring.IsEnabled;
 
-    private static int Starts(BackEnd backEnd) =>
-        backEnd.Transcript.Requests(FrontEndRequest.SET_VRING_ENABLE).Count(entry => entry.Payload.Length == VringState.Length && VringState.Read(entry.Payload).Num == 1);
+    private static int Starts(BackEnd backEnd, int since) => backEnd.Transcript.Entries.Skip(since).Count(entry =>
+        entry.Kind == TranscriptKind.Request && entry.Name == nameof(FrontEndRequest.SET_VRING_ENABLE)
+        && entry.Payload.Length == VringState.Length && VringState.Read(entry.Payload).Num == 1);
 
     private static bool Until(Func<bool> condition, TimeSpan timeout)
     {

@@ -63,8 +63,12 @@ public static partial class Scenarios
             yield return new ReplyScenario($"answers-{Words(request)}-unasked", "fault", request, Fault.Unsolicited, MustDo.Break);
             yield return new ReplyScenario($"hangup-at-{Words(request)}", "fault", request, Fault.Close, MustDo.Break);
         }
-        yield return new ReplyScenario("queue-num-0", "fault", GET_QUEUE_NUM, Fault.Answer(0), MustDo.NotStart) { Needs = ProtocolFeatures.MQ };
-        yield return new ReplyScenario("mem-slots-0", "fault", GET_MAX_MEM_SLOTS, Fault.Answer(0), MustDo.NotStart) { Needs = ProtocolFeatures.CONFIGURE_MEM_SLOTS };
+        yield return new ReplyScenario("queue-num-0", "fault", GET_QUEUE_NUM, Fault.Answer(0), MustDo.NotStart) { Needs = ProtocolFeatures.MQ, Times = int.MaxValue };
+        yield return new ReplyScenario("mem-slots-0", "fault", GET_MAX_MEM_SLOTS, Fault.Answer(0), MustDo.NotStart)
+        {
+            Needs = ProtocolFeatures.CONFIGURE_MEM_SLOTS,
+            Times = int.MaxValue,
+        };
         foreach (Scenario scenario in ConfigAndInflight().Concat(RegionConfigurations()))
             yield return scenario;
     }

@@ -58,8 +58,18 @@ public static partial class Scenarios
                 Needs = ProtocolFeatures.LOG_SHMFD,
             };
         }
-        yield return new ReplyScenario("base-beyond-16-bits", "migration", FrontEndRequest.GET_VRING_BASE, Fault.Answer(new VringState(0, 0x12345).ToBytes()), MustDo.StartAgain);
+        yield return new ReplyScenario("base-beyond-16-bits", "migration", FrontEndRequest.GET_VRING_BASE, Fault.Act((session, message) => Base(session, message, real => real | 0x10000u)),
+            MustDo.StartAgain);
+        yield return new ReplyScenario("base-unrelated", "migration", FrontEndRequest.GET_VRING_BASE, Fault.Act((session, message) => Base(session, message, real => (real + 0x4000u) & 0xFFFF)),
+            MustDo.Break);
         yield return new ReplyScenario("base-reply-is-short", "migration", FrontEndRequest.GET_VRING_BASE, Fault.Size(4), MustDo.Break);
+    }
+
+    private static void Base(BackEndSession session, Message message, Func<uint, uint> change)
+    {
+        uint index = VringState.Read(message.Payload).Index;
+        ushort real = session.Vrings[(int)index].Stop();
+        session.Connection.Reply(message.Request, new VringState(index, change(real)).ToBytes());
     }
 
     private static ulong Highest(ulong features) => features == 0 ? 0 : 1UL << (63 - System.Numerics.BitOperations.LeadingZeroCount(features));

@@ -13,7 +13,7 @@ try
         return args.Length == 0 ? 2 : 0;
     }
     if (args[0] == "conformance")
-        return ConformanceCommand.Run(new ToolOptions(args[1..]));
+        return ConformanceCommand.Run(new ToolOptions(args.AsSpan(1)));
     var options = new ToolOptions(args);
     BackEnd backEnd = options.MakeBackEnd();
     if (options.Has("trace"))

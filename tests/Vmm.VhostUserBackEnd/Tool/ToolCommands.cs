@@ -13,6 +13,9 @@ internal sealed unsafe class ToolCommands : IDisposable
         memfd NAME SIZE                                makes memory that can be mapped
         map REGION FILE|NAME FILE_OFFSET OFFSET LENGTH [ro] [noreply]
         unmap REGION OFFSET LENGTH [noreply]
+        map-pages REGION FILE|NAME OFFSET COUNT [reversed]   a mapping for each page of the file's start; tells how many the front-end took
+        unmap-pages REGION OFFSET COUNT                and takes them out again; tells how many
+        number-pages FILE|NAME COUNT                   writes at the start of each page which one it is, in 64 bits
         truncate FILE|NAME SIZE
         fill FILE|NAME OFFSET LENGTH BYTE              writes a byte again and again
         peek FILE|NAME OFFSET LENGTH                   tells bytes
@@ -24,6 +27,7 @@ internal sealed unsafe class ToolCommands : IDisposable
         fault REQUEST:KIND[:VALUE][@FIRST[xTIMES]]     plans a fault
         clear-faults
         delay MILLISECONDS                             of every request of blk
+        requests | extents                             of fs: how many requests of each kind there were; how many ranges are mapped
         disconnect                                     ends the connection as if killed
         accept on|off                                  whether another one is taken
         wait REQUEST [COUNT [SECONDS]]                 for a request to have come so many times in all
@@ -31,6 +35,8 @@ internal sealed unsafe class ToolCommands : IDisposable
         status | violations | transcript
         quit
         """;
+
+    private const ulong PageSize = 4096;
 
     private readonly BackEnd _backEnd;
     private readonly BackEndServer _server;
@@ -96,6 +102,12 @@ internal sealed unsafe class ToolCommands : IDisposable
                 }
             case ["unmap", var region, var offset, var length, .. var options]:
                 return Told(Channel.Unmap(new ShmemMapping((byte)ToolOptions.Size(region), 0, ToolOptions.Size(offset), ToolOptions.Size(length), 0), !options.Contains("noreply")));
+            case ["map-pages", var region, var file, var offset, var count, .. var options]:
+                return MapPages((byte)ToolOptions.Size(region), file, ToolOptions.Size(offset), ToolOptions.Size(count), options.Contains("reversed"));
+            case ["unmap-pages", var region, var offset, var count]:
+                return UnmapPages((byte)ToolOptions.Size(region), ToolOptions.Size(offset), ToolOptions.Size(count));
+            case ["number-pages", var file, var count]:
+                return NumberPages(file, (long)ToolOptions.Size(count), words);
             case ["truncate", var file, var size]:
                 using (FileDescriptor target = Open(file, readOnly: false))
                     return Checked(ftruncate(target.Number, (long)ToolOptions.Size(size)), words);
@@ -112,6 +124,10 @@ internal sealed unsafe class ToolCommands : IDisposable
             case ["delay", var milliseconds] when _backEnd.Device is BlkDevice disk:
                 disk.DelayMilliseconds = (int)ToolOptions.Size(milliseconds);
                 return "";
+            case ["requests"] when _backEnd.Device is FsDevice files:
+                return string.Join(' ', files.Server.Counts.OrderBy(count => count.Key).Select(count => $"{count.Key}={count.Value}"));
+            case ["extents"] when _backEnd.Device is FsDevice files:
+                return $"extents={files.Server.MappedExtents}";
             case ["channel", var request, var flags, var hex, .. var files]:
                 return SendAny((uint)ToolOptions.Size(request), (uint)ToolOptions.Size(flags), hex == "-" ? [] : Convert.FromHexString(hex), files);
             case ["signal", var queue]:
@@ -163,6 +179,44 @@ internal sealed unsafe class ToolCommands : IDisposable
             ? fcntl(memory.Number, F_DUPFD_CLOEXEC, 0)
             : open(file, (readOnly ? O_RDONLY : O_RDWR) | O_CLOEXEC, 0);
         return fd >= 0 ? new FileDescriptor(fd) : throw VmmException.Configuration($"Cannot open {file}: {strerror(errno)}.");
+    }
+
+    // In the file's own order neighbours would become one mapping of the front-end's process; reversed, none does.
+    private string MapPages(byte region, string file, ulong offset, ulong count, bool reversed)
+    {
+        using FileDescriptor from = Open(file, readOnly: false);
+        ulong mapped = 0;
+        for (ulong i = 0; i < count; i++)
+        {
+            ulong page = reversed ? count - 1 - i : i;
+            var mapping = new ShmemMapping(region, page * PageSize, offset + (i * PageSize), PageSize, ShmemMapping.ReadWrite);
+            if (!Channel.Map(mapping, from.Number).IsSuccess)
+                break;
+            mapped++;
+        }
+        return mapped.ToString(CultureInfo.InvariantCulture);
+    }
+
+    private string UnmapPages(byte region, ulong offset, ulong count)
+    {
+        ulong unmapped = 0;
+        for (ulong i = 0; i < count; i++)
+        {
+            if (Channel.Unmap(new ShmemMapping(region, 0, offset + (i * PageSize), PageSize, 0)).IsSuccess)
+                unmapped++;
+        }
+        return unmapped.ToString(CultureInfo.InvariantCulture);
+    }
+
+    private string NumberPages(string file, long count, string[] words)
+    {
+        using FileDescriptor target = Open(file, readOnly: false);
+        for (long page = 0; page < count; page++)
+        {
+            if (pwrite(target.Number, &page, sizeof(long), page * (long)PageSize) != sizeof(long))
+                throw VmmException.Host($"{string.Join(' ', words)}: {strerror(errno)}");
+        }
+        return "";
     }
 
     private string Fill(string file, long offset, int length, byte value, string[] words)

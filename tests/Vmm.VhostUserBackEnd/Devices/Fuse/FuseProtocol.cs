@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Buffers.Binary;
 
 namespace Vmm.VhostUserBackEnd.Fuse;
@@ -109,9 +110,9 @@ internal ref struct FuseReader
 /// <summary>Puts a reply's arguments together.</summary>
 internal sealed class FuseWriter
 {
-    private readonly MemoryStream _stream = new();
+    private readonly ArrayBufferWriter<byte> _bytes = new();
 
-    internal int Length => (int)_stream.Length;
+    internal int Length => _bytes.WrittenCount;
 
     internal FuseWriter U16(ushort value) => Bytes(BitConverter.GetBytes(value));
 
@@ -123,11 +124,11 @@ internal sealed class FuseWriter
 
     internal FuseWriter Bytes(ReadOnlySpan<byte> data)
     {
-        _stream.Write(data);
+        _bytes.Write(data);
         return this;
     }
 
-    internal byte[] ToArray() => _stream.ToArray();
+    internal byte[] ToArray() => _bytes.WrittenSpan.ToArray();
 }
 
 /// <summary>What statx(2) says about a file, as far as FUSE asks.</summary>
