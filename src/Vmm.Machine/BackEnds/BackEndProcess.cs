@@ -30,7 +30,9 @@ internal sealed class BackEndProcess : IDisposable
     private readonly UnixListener? _listener;
     private readonly object _lock = new();
     private readonly Thread _supervisor;
+    private readonly CancellationTokenSource _ended = new();
     private Process? _process;
+    private int _exitCode;
     private bool _disposed;
 
     private BackEndProcess(string id, string command, bool restarts, Action<string> report)
@@ -49,6 +51,12 @@ internal sealed class BackEndProcess : IDisposable
 
     /// <summary>Where it can be connected to.</summary>
     internal string Socket { get; }
+
+    /// <summary>The first end of it: until a first connection nothing else may end it.</summary>
+    internal CancellationToken Ended => _ended.Token;
+
+    /// <summary>Its last exit code.</summary>
+    internal int ExitCode => Volatile.Read(ref _exitCode);
 
     /// <summary>Starts it.</summary>
     /// <param name="id">The device's name.</param>
@@ -89,6 +97,7 @@ internal sealed class BackEndProcess : IDisposable
             _supervisor.Join();
         _process?.Dispose();
         _listener?.Dispose();
+        _ended.Dispose();
         try
         {
             _directory.Delete(recursive: true);
@@ -160,6 +169,8 @@ internal sealed class BackEndProcess : IDisposable
                 if (_disposed)
                     return;
             }
+            Volatile.Write(ref _exitCode, process.ExitCode);
+            _ended.Cancel();
             _report($"{_id}: its back-end ended with exit code {process.ExitCode}{(_restarts ? " and is started again" : "")}");
             if (!_restarts)
                 return;

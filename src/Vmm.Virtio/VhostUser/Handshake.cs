@@ -17,7 +17,7 @@ internal static class Handshake
     internal static BackEndOffer Negotiate(MainChannel channel, VhostUserSettings settings, IBackEndRequests requests, out BackEndChannel? opened)
     {
         opened = null;
-        ulong features = channel.Ask<ulong>(FrontEndRequest.GetFeatures);
+        ulong features = channel.Ask<ulong>(FrontEndRequest.GetFeatures, default, settings.FirstAnswer);
         ulong accepted = 0;
         if ((features & VhostUserFeatures.ProtocolFeatures) != 0)
         {

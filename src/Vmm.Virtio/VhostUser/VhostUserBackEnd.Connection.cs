@@ -33,7 +33,9 @@ public sealed partial class VhostUserBackEnd
             cancel.ThrowIfCancellationRequested();
             if (FindSomebody(out int error) is { } stream)
             {
-                TakeFirst(stream);
+                // Ends a wait for its first answer.
+                using CancellationTokenRegistration registration = cancel.Register(stream.Shutdown);
+                TakeFirst(stream, cancel);
                 return;
             }
             if (Environment.TickCount64 >= deadline || (_listener == null && error is not (LibC.ENOENT or LibC.ECONNREFUSED or LibC.EAGAIN)))
@@ -42,7 +44,7 @@ public sealed partial class VhostUserBackEnd
         }
     }
 
-    private void TakeFirst(UnixStream stream)
+    private void TakeFirst(UnixStream stream, CancellationToken cancel)
     {
         try
         {
@@ -50,13 +52,15 @@ public sealed partial class VhostUserBackEnd
         }
         catch (BackEndException e)
         {
+            cancel.ThrowIfCancellationRequested();
             throw VmmException.Host($"Cannot use the vhost-user back-end of {_settings.Id} at {_settings.Socket}: {e.Message}.");
         }
         _configuration = _settings.Configuration ?? Offer.Configuration;
     }
 
-    private VmmException NobodyCame(int error) => _settings.Server
-        ? VmmException.Host($"No vhost-user back-end of {_settings.Id} has connected to {_settings.Socket}. Start it with that socket, as a client.")
+    private VmmException NobodyCame(int error) => _settings.IsBeingStarted
+        ? VmmException.Host($"The back-end of {_settings.Id} has been started, and does not listen at {_settings.Socket}: {LibC.strerror(error)}. Correct exec=.")
+        : _settings.Server ? VmmException.Host($"No vhost-user back-end of {_settings.Id} has connected to {_settings.Socket}. Start it with that socket, as a client.")
         : VmmException.Host($"Cannot connect to the vhost-user back-end of {_settings.Id} at {_settings.Socket}: {LibC.strerror(error)}. Start the back-end first, or correct socket=.");
 
     /// <summary>Why a back-end cannot be this device at all; null where it can.</summary>
