@@ -7,7 +7,7 @@ namespace Vmm.Boot.Tests.VhostUser;
 /// A network card of passt, which runs as an ordinary user: DHCP, TCP both ways over IPv4 and IPv6, a driver that leaves and comes back, a passt
 /// that is killed under load.
 /// </summary>
-[Collection(VirtioCollection.Name)]
+[Collection(BackEndCollection.Name)]
 public sealed class PasstTests(VirtioHost host, ITestOutputHelper log)
 {
     private const string Host4 = "10.91.9.1";

@@ -7,7 +7,7 @@ namespace Vmm.Boot.Tests.VhostUser;
 /// Disks of qemu-storage-daemon, the root among them: data verified over one and four queues, a disk that grows, drivers that leave and come
 /// back, a daemon that is killed under load, a reboot.
 /// </summary>
-[Collection(VirtioCollection.Name)]
+[Collection(BackEndCollection.Name)]
 public sealed class StorageDaemonTests(VirtioHost host, ITestOutputHelper log)
 {
     public static TheoryData<string, string> Rows()

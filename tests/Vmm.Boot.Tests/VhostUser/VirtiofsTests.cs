@@ -8,7 +8,7 @@ namespace Vmm.Boot.Tests.VhostUser;
 /// A file system of virtiofsd: files in and out, data verified, a driver that leaves and comes back, a virtiofsd that is killed, a reboot.
 /// </summary>
 /// <remarks><c>VMM_TEST_FILES_SECONDS</c> is how long random operations on a file are compared (600 for ten minutes); else there are 500 of them.</remarks>
-[Collection(VirtioCollection.Name)]
+[Collection(BackEndCollection.Name)]
 public sealed class VirtiofsTests(VirtioHost host, ITestOutputHelper log)
 {
     public static TheoryData<string, string, bool> Rows()

@@ -17,7 +17,7 @@ public sealed class VirtioHost : IAsyncLifetime
     public static readonly string[] Images = ["debian-12-disk", "debian-13-disk"];
 
     // Each boot has a root of its own: what one test did to its root is no other's business.
-    private const int RootsOfEach = 20;
+    private const int RootsOfEach = 12;
 
     private readonly BootHost _boot = new(new SandboxOptions { Flavour = SandboxFlavour.Debian, Cpus = 1 }, Images);
     private readonly Dictionary<string, int> _rootsGiven = [];
