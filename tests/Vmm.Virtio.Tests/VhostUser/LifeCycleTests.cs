@@ -296,7 +296,10 @@ public sealed class LifeCycleTests
         backEnd.ProtocolFeatures |= ProtocolFeatures.RARP | ProtocolFeatures.NET_MTU;
         using var fixture = new FrontEndFixture(backEnd, settings => settings with
         {
-            Type = VirtioDeviceType.Network, Configuration = [0x52, 1, 2, 3, 4, 5, 1, 0, 1, 0, 0, 0], ConfigurationLength = 0, Mtu = 9000,
+            Type = VirtioDeviceType.Network,
+            Configuration = [0x52, 1, 2, 3, 4, 5, 1, 0, 1, 0, 0, 0],
+            ConfigurationLength = 0,
+            Mtu = 9000,
         });
         Assert.Equal(9000UL, BitConverter.ToUInt64(Assert.Single(backEnd.Transcript.Requests(FrontEndRequest.NET_SET_MTU)).Payload));
         fixture.Driver.Start();

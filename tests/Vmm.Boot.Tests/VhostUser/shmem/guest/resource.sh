@@ -14,7 +14,7 @@ check no_region_1 sh -c '. /vmm/shared.sh; find_device virtio_rng; ! find_region
 check driver_again eventually find_device virtio_rng
 region() { mem "$place_3" 1048576 rw "$@"; }
 
-check hole_is_ones region load 0 ff load 2 ffff load 4 ffffffff load 0x40000 ffffffffffffffff same 0x1000 64 255
+check hole_is_ones region load 0 ff load 2 ffff load 4 ffffffff load 0x40000 ffffffffffffffff same 0x1000 16 255
 check hole_takes_nothing region store 0 0123456789abcdef load 0 ffffffffffffffff
 
 # --- map, unmap, map elsewhere
@@ -76,7 +76,7 @@ if [ "$kill" = 1 ]; then
     ask 'kill -9 $(cat back-end.pid); echo killed'
     gone() { region load 0x10008 ffffffff >/dev/null; }
     check dead_is_ones eventually gone
-    check dead_takes_nothing region store 0x10008 00000000 load 0x10008 ffffffff same 0x10000 4096 255
+    check dead_takes_nothing region store 0x10008 00000000 load 0x10008 ffffffff same 0x10040 64 255
     check host_answers hears /dev/null 'ls /dev/null'
 fi
 outcome end ok
