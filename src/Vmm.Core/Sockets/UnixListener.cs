@@ -30,7 +30,11 @@ public sealed unsafe class UnixListener : IDisposable
     public static UnixListener Listen(string path, string what)
     {
         if (!UnixStream.TryAddress(path, out sockaddr_un address))
-            throw VmmException.Configuration($"Cannot listen on {what} {path}: the path is too long for the kernel, or not a path; use one of 1 to 107 bytes.");
+        {
+            int length = System.Text.Encoding.UTF8.GetByteCount(path);
+            string why = length > 107 ? $"its path is too long for the kernel: {length} bytes, at most 107" : "its path is empty or has a zero byte in it";
+            throw VmmException.Configuration($"Cannot listen on {what} {path}: {why}; use another path.");
+        }
         int number = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         if (number < 0)
             throw VmmException.Host($"Cannot make {what}: {strerror(errno)}.");
