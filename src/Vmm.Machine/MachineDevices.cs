@@ -14,6 +14,7 @@ using Vmm.Devices.Serial;
 using Vmm.Devices.Watchdog;
 using Vmm.Virtio;
 using Vmm.Virtio.Devices.Console;
+using Vmm.Virtio.Transport;
 
 namespace Vmm.Machine;
 
@@ -72,6 +73,9 @@ internal sealed class MachineDevices : IDisposable
 
     /// <summary>Every virtio device.</summary>
     internal IReadOnlyList<VirtioDevice> Virtio => [.. _slots.Devices];
+
+    /// <summary>A virtio device on its bus; null where there is none of that name.</summary>
+    internal IVirtioTransport? Find(string id) => _slots.Transports.FirstOrDefault(transport => transport.Device.Id == id);
 
     /// <summary>What a guest without ACPI must be told on its command line.</summary>
     internal IEnumerable<string> CommandLineFragments => _slots.CommandLineFragments;

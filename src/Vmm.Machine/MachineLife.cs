@@ -3,6 +3,7 @@ using Vmm.Core.Boot.Acpi;
 using Vmm.Core.Bus;
 using Vmm.Core.Cpu;
 using Vmm.Core.Interop;
+using Vmm.Core.Memory;
 using Vmm.Devices;
 using Vmm.Devices.Debugging;
 using Vmm.Machine.Configuration;
@@ -44,6 +45,8 @@ internal sealed class MachineLife : IVcpuObserver, IGuestEventSink, IDisposable
     internal MachineDevices Devices => _devices;
 
     internal IReadOnlyList<Vcpu> Vcpus => _parts.Vcpus;
+
+    internal GuestMemory Memory => _parts.Memory;
 
     /// <summary>Loads the kernel and starts the vCPUs.</summary>
     internal LoadedKernel Start()

@@ -16,6 +16,9 @@ internal sealed partial class VirtioRegistry
     // A back-end that was started just before this program may need a moment until it listens.
     private const int Patience = 3_000;
 
+    // One that this program starts, on a host that is busy.
+    private const int StartPatience = 30_000;
+
     private void AddExternalDisk(DiskConfig disk, BackEndOptions backEnd, string name)
     {
         // What the driver reads as num_queues (VIRTIO 1.3 §5.2.4) are the queues that it finds here, not those that the back-end could have.
@@ -111,17 +114,25 @@ internal sealed partial class VirtioRegistry
 
     private void AddExternal(VirtioOptions options, BackEndOptions asked, VhostUserSettings settings)
     {
-        BackEndProcess? process = null;
-        if (asked.Exec is { } command)
-        {
-            process = Open(BackEndProcess.Start(settings.Id, command, asked.Reconnect != null, _report));
-            settings = settings with { Socket = process.Socket };
-        }
         // As a server it waits for as long as it takes: who connects may be started by hand.
-        VhostUserBackEnd backEnd = Open(VhostUserBackEnd.Open(settings, _report, settings.Server ? -1 : Patience));
+        VhostUserBackEnd backEnd = asked.Exec is { } command
+            ? OpenStarted(Open(BackEndProcess.Start(settings.Id, command, asked.Reconnect != null, _report)), settings)
+            : Open(VhostUserBackEnd.Open(settings, _report, settings.Server ? -1 : Patience));
         int? mappings = asked.SharedMemoryMappings;
         Add(settings.Id, options, 0, around => new VhostUserDevice(
             backEnd, around.Slots, mappings is { } limit ? around.SharedMemory.ForDevice(limit) : around.SharedMemory.ForDevice()));
+    }
+
+    private VhostUserBackEnd OpenStarted(BackEndProcess process, VhostUserSettings settings)
+    {
+        try
+        {
+            return Open(VhostUserBackEnd.Open(settings with { Socket = process.Socket, IsBeingStarted = true }, _report, StartPatience, process.Ended));
+        }
+        catch (OperationCanceledException)
+        {
+            throw VmmException.Host($"The back-end of {settings.Id} ended with exit code {process.ExitCode} before it could be connected to. The log has what it printed; correct exec=.");
+        }
     }
 
     private static ushort[] Repeat(int size, int count)

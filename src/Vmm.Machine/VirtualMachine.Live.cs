@@ -1,4 +1,5 @@
 using Vmm.Core;
+using Vmm.Core.Memory;
 using Vmm.Machine.Configuration;
 using Vmm.Virtio;
 using Vmm.Virtio.Devices.Balloon;
@@ -6,6 +7,8 @@ using Vmm.Virtio.Devices.Block;
 using Vmm.Virtio.Devices.Console;
 using Vmm.Virtio.Devices.Mem;
 using Vmm.Virtio.Devices.Net;
+using Vmm.Virtio.Transport;
+using Vmm.Virtio.VhostUser;
 
 namespace Vmm.Machine;
 
@@ -20,7 +23,7 @@ public sealed partial class VirtualMachine
     {
         get
         {
-            lock (_lock)
+            using (_lock.Enter())
                 return Find<BalloonDevice>()?.Actual ?? 0;
         }
     }
@@ -30,7 +33,7 @@ public sealed partial class VirtualMachine
     {
         get
         {
-            lock (_lock)
+            using (_lock.Enter())
                 return Find<MemDevice>()?.PluggedSize ?? 0;
         }
     }
@@ -42,7 +45,7 @@ public sealed partial class VirtualMachine
     {
         if (bytes > _config.Memory.Size)
             throw VmmException.Configuration($"The balloon cannot take {ByteSize.Format(bytes)}: the guest's memory is {ByteSize.Format(_config.Memory.Size)}.");
-        lock (_lock)
+        using (_lock.Enter())
             Require<BalloonDevice>("balloon (--balloon)").SetTarget(bytes);
     }
 
@@ -51,7 +54,7 @@ public sealed partial class VirtualMachine
     /// <exception cref="VmmException">There is nothing to plug, the guest does not run, or it cannot be so much.</exception>
     public void SetPluggedMemory(ulong bytes)
     {
-        lock (_lock)
+        using (_lock.Enter())
             Require<MemDevice>("memory to plug in (--memory hotplug_size=)").SetRequestedSize(bytes);
     }
 
@@ -61,7 +64,7 @@ public sealed partial class VirtualMachine
     /// <exception cref="VmmException">There is no such disk, or the guest does not run.</exception>
     public ulong ResizeDisk(string id)
     {
-        lock (_lock)
+        using (_lock.Enter())
             return Require<BlockDevice>("disk", id).Resize() * 512;
     }
 
@@ -71,18 +74,73 @@ public sealed partial class VirtualMachine
     /// <exception cref="VmmException">There is no such card, or the guest does not run.</exception>
     public void SetLink(string id, bool up)
     {
-        lock (_lock)
+        using (_lock.Enter())
             Require<NetDevice>("network card", id).SetLink(up);
     }
 
     /// <summary>Tells the virtio console the size of its terminal; nothing where there is no such console.</summary>
     public void SetConsoleSize(ushort columns, ushort rows)
     {
-        lock (_lock)
+        using (_lock.Enter())
         {
             _consoleSize = (columns, rows);
             _life?.Devices.Console?.SetSize(columns, rows);
         }
+    }
+
+    /// <summary>
+    /// Saves what the back-end of a device has inside (vhost-user DEVICE_STATE), as a migration does: while its queues stand still and with
+    /// what it writes logged. The guest runs on, and the device with it, where its back-end does not end by itself then.
+    /// </summary>
+    /// <param name="id">The device's name.</param>
+    /// <returns>The state, for <see cref="LoadBackEndState"/>; null for a back-end without any.</returns>
+    /// <exception cref="VmmException">There is no such device, its guest does not run, or the back-end does not give its state.</exception>
+    public byte[]? SaveBackEndState(string id)
+    {
+        (IVirtioTransport transport, VhostUserBackEnd backEnd, GuestMemory memory) = RequireBackEnd(id);
+        using DirtyLog? log = backEnd is { CanLog: true, HasState: true } ? new DirtyLog(memory) : null;
+        // Some begin to collect their state when logging begins, and take its end for a migration that was given up.
+        if (log != null)
+            backEnd.StartLogging(log);
+        transport.Pause();
+        try
+        {
+            return backEnd.SaveState();
+        }
+        finally
+        {
+            if (log != null)
+                backEnd.StopLogging();
+            transport.Resume();
+        }
+    }
+
+    /// <summary>Gives a back-end a state that one of its kind had, before it goes on to serve the device.</summary>
+    /// <param name="id">The device's name.</param>
+    /// <param name="state">From <see cref="SaveBackEndState"/>.</param>
+    /// <exception cref="VmmException">There is no such device, its guest does not run, or the back-end does not take the state.</exception>
+    public void LoadBackEndState(string id, byte[] state)
+    {
+        (IVirtioTransport transport, VhostUserBackEnd backEnd, _) = RequireBackEnd(id);
+        transport.Pause();
+        try
+        {
+            backEnd.LoadState(state);
+        }
+        finally
+        {
+            transport.Resume();
+        }
+    }
+
+    private (IVirtioTransport Transport, VhostUserBackEnd BackEnd, GuestMemory Memory) RequireBackEnd(string id)
+    {
+        using (_lock.Enter())
+        {
+            if (_life is { } life && life.Devices.Find(id) is { Device: VhostUserDevice device } transport)
+                return (transport, device.BackEnd, life.Memory);
+        }
+        throw VmmException.Configuration($"There is no device {OptionGrammar.Show(id)} with an external back-end in this machine, or its guest does not run.");
     }
 
     private T? Find<T>(string? id = null) where T : VirtioDevice

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Vmm.Core.Locking;
 using Vmm.Core;
 using Vmm.Core.Boot;
 using Vmm.Core.Cpu;
@@ -21,7 +22,7 @@ public sealed partial class VirtualMachine : IDisposable
     private readonly MetricsWriter? _metrics;
 
     // Guards the life and what was asked of the machine before it had one. A life's own locks are taken inside it.
-    private readonly Lock _lock = new();
+    private readonly OrderedLock _lock = new(LockRank.Machine);
     private MachineLife? _life;
     private VmExit? _ended;
     private (ushort Columns, ushort Rows) _consoleSize;
@@ -68,7 +69,7 @@ public sealed partial class VirtualMachine : IDisposable
         while (true)
         {
             using var life = new MachineLife(_config, _outside, () => LastConsoleLines, _bootTimer);
-            lock (_lock)
+            using (_lock.Enter())
             {
                 if (_ended != null)
                     return _ended;
@@ -83,7 +84,7 @@ public sealed partial class VirtualMachine : IDisposable
                 {
                     console.ReceiveSpaceAvailable = _outside.Console.SpaceAvailable;
                     _outside.Console.SpaceAvailable();
-                    lock (_lock)
+                    using (_lock.Enter())
                         console.SetSize(_consoleSize.Columns, _consoleSize.Rows);
                 }
                 _metrics?.Watch(life.Vcpus, life.Devices.Virtio);
@@ -107,7 +108,7 @@ public sealed partial class VirtualMachine : IDisposable
             finally
             {
                 _metrics?.Release();
-                lock (_lock)
+                using (_lock.Enter())
                     _life = null;
             }
             _bootTimer.Restart();
@@ -122,14 +123,14 @@ public sealed partial class VirtualMachine : IDisposable
     /// <summary>Presses the power button; false when the guest does not listen to it, or does not run.</summary>
     public bool PressPowerButton()
     {
-        lock (_lock)
+        using (_lock.Enter())
             return _life?.Devices.PressPowerButton() ?? false;
     }
 
     /// <summary>Presses Ctrl-Alt-Del; false when the guest does not listen to its keyboard, or does not run.</summary>
     public bool PressCtrlAltDelete()
     {
-        lock (_lock)
+        using (_lock.Enter())
             return _life?.Devices.PressCtrlAltDelete() ?? false;
     }
 
@@ -168,14 +169,14 @@ public sealed partial class VirtualMachine : IDisposable
     {
         get
         {
-            lock (_lock)
+            using (_lock.Enter())
                 return _life;
         }
     }
 
     private void End(VmExit exit)
     {
-        lock (_lock)
+        using (_lock.Enter())
         {
             _ended ??= exit;
             _life?.End(exit);
@@ -186,13 +187,13 @@ public sealed partial class VirtualMachine : IDisposable
     private int ReceiveInput(ReadOnlySpan<byte> data)
     {
         // Between two lives there is nobody to type to. The lock keeps this one from being taken apart meanwhile.
-        lock (_lock)
+        using (_lock.Enter())
             return _life?.Devices.Serial.Receive(data) ?? data.Length;
     }
 
     private int ReceiveConsoleInput(ReadOnlySpan<byte> data)
     {
-        lock (_lock)
+        using (_lock.Enter())
             return _life?.Devices.Console?.Receive(data) ?? data.Length;
     }
 

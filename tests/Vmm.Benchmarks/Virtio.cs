@@ -12,13 +12,18 @@ internal static class Virtio
 {
     private const string Image = "debian-13-disk";
     private const string Scratch = "/bench";
+
+    // A boot takes as long as some runs.
+    private const int InABoot = 3;
+    private const int Attempts = 4;
+
     private static readonly string[] s_rows = ["block-random-4k", "block-sequential-1M", "net-send", "net-receive"];
 
     private readonly record struct Sample(double Rate, double CpuMicroseconds, double VmmMicroseconds);
 
     /// <summary>Runs the rounds.</summary>
     /// <param name="vmm">The binary.</param>
-    /// <param name="rounds">Boots of each VMM.</param>
+    /// <param name="rounds">Boots of each VMM, in turn; each runs everything three times.</param>
     /// <param name="countInstructions">Whether a nanosecond is an instruction, so that the results repeat; else the clock's.</param>
     public static async Task<int> RunAsync(string vmm, int rounds, bool countInstructions)
     {
@@ -34,23 +39,25 @@ internal static class Virtio
         await sandbox.CopyInAsync(Path.Combine(image, "vmlinuz"), "/vmlinuz");
         await sandbox.CopyInAsync(Path.Combine(image, "initramfs.cpio.gz"), "/image.cpio.gz");
         await sandbox.CopyInAsync(Path.Combine(SandboxImage.RepositoryDirectory, "tests/Vmm.Boot.Tests/Virtio/scripts"), "/scripts");
+        // A guest's processor that waits must not keep the only real one busy; and it would wait on PAUSE, of which see below.
         (await sandbox.RunAsync(
-            $"mkdir {Scratch} && mount -t tmpfs -o size=1G bench {Scratch} && dd if=/dev/urandom of={Scratch}/disk bs=1M count=256 status=none"
+            $"echo 0 > /sys/module/kvm/parameters/halt_poll_ns && mkdir {Scratch} && mount -t tmpfs -o size=1G bench {Scratch} && dd if=/dev/urandom of={Scratch}/disk bs=1M count=256 status=none"
             + " && mkdir /x && cp -r /scripts/guest /x/vmm && cd /x && find vmm | busybox cpio -o -H newc > /initramfs && cat /image.cpio.gz >> /initramfs"
             + " && ip tuntap add vmmbench mode tap && ip addr add 192.168.77.1/24 dev vmmbench && ip link set vmmbench up && iperf3 -s -D",
             TimeSpan.FromMinutes(3))).EnsureSuccess();
 
         string script = Convert.ToBase64String(Encoding.ASCII.GetBytes(
-            countInstructions ? "seconds=1 bytes=16777216 sh /run/vmm/bench.sh" : "seconds=4 bytes=67108864 sh /run/vmm/bench.sh"));
-        string append = $"console=ttyS0 quiet panic=-1 root=/dev/vda ro vmm.console=hvc0 vmm.end=poweroff vmm.run64={script}";
+            countInstructions ? $"seconds=1 rounds={InABoot} sh /run/vmm/bench.sh" : $"seconds=4 rounds={InABoot} sh /run/vmm/bench.sh"));
+        // Not hvc0: its driver spins on PAUSE until a line is taken, at which TCG leaves its loop, so that counted time hardly goes on.
+        string append = $"console=ttyS0 quiet panic=-1 root=/dev/vda ro vmm.end=poweroff vmm.run64={script}";
         // 3 GiB, of which little is touched: with less, QEMU's microvm puts its ACPI tables where it puts the initramfs.
         string[] commands =
         [
-            $"/vmm run --kernel /vmlinuz --initramfs /initramfs --cmdline '{append}' --cpus boot=1 --memory size=3072M --bus mmio --serial null --console tty"
+            $"/vmm run --kernel /vmlinuz --initramfs /initramfs --cmdline '{append}' --cpus boot=1 --memory size=3072M --bus mmio --serial tty"
             + $" --disk path=/dev/drive/root,readonly=on --disk path={Scratch}/disk,direct=on --net tap=vmmbench,mac=12:34:56:78:9a:bc",
             "qemu-system-x86_64 -M microvm,acpi=on,rtc=on,isa-serial=on -accel kvm -cpu host,-x2apic -m 3072 -display none -no-reboot -nodefaults"
-            + $" -serial null -kernel /vmlinuz -initrd /initramfs -append '{append}' -object iothread,id=io"
-            + " -chardev stdio,id=console,signal=off -device virtio-serial-device -device virtconsole,chardev=console"
+            + $" -serial chardev:console -kernel /vmlinuz -initrd /initramfs -append '{append}' -object iothread,id=io"
+            + " -chardev stdio,id=console,signal=off"
             + " -drive id=root,if=none,format=raw,readonly=on,file=/dev/drive/root -device virtio-blk-device,drive=root"
             + $" -drive id=disk,if=none,format=raw,cache=none,aio=io_uring,file={Scratch}/disk -device virtio-blk-device,drive=disk,iothread=io"
             + " -netdev tap,id=net,ifname=vmmbench,script=no,downscript=no -device virtio-net-device,netdev=net,mac=12:34:56:78:9a:bc",
@@ -61,14 +68,32 @@ internal static class Virtio
         {
             for (int i = 0; i < commands.Length; i++)
             {
-                CommandResult result = await sandbox.RunAsync($"exec sh /scripts/drive.sh {commands[i]}", new CommandOptions { Timeout = TimeSpan.FromMinutes(15) });
-                if (result.TimedOut || !result.Output.Contains(" end ok", StringComparison.Ordinal))
-                    throw new InvalidOperationException($"{names[i]}: {(result.TimedOut ? "took too long" : "did not come to the end")}:\n{result.Output}{result.Error}");
-                Read(result.Output, samples[i]);
+                // QEMU's emulation of nested guests at times lets an interrupt into a guest's interrupt handler, which then waits for itself
+                // for ever, whichever VMM it is under. What was measured until then counts, and the boot is done again.
+                for (int attempt = 0; ; attempt++)
+                {
+                    Console.Error.WriteLine($"round {round + 1} of {rounds}: {names[i]}");
+                    CommandResult result = await sandbox.RunAsync(
+                        $"exec sh /scripts/drive.sh {commands[i]}", new CommandOptions { Timeout = TimeSpan.FromMinutes(8), OnOutput = Progress });
+                    Read(result.Output, samples[i]);
+                    if (result.Output.Contains(" end ok", StringComparison.Ordinal))
+                        break;
+                    if (!result.TimedOut || attempt == Attempts - 1)
+                        throw new InvalidOperationException($"{names[i]}: {(result.TimedOut ? "took too long" : "did not come to the end")}:\n{result.Output}{result.Error}");
+                    Console.Error.WriteLine("It stands still; again.");
+                }
             }
         }
         Print(names, samples);
         return 0;
+    }
+
+    /// <summary>What a guest says, as it says it: a round takes minutes.</summary>
+    private static void Progress(bool isError, ReadOnlySpan<byte> data)
+    {
+        _ = isError;
+        using Stream error = Console.OpenStandardError();
+        error.Write(data);
     }
 
     private static void Read(string output, Dictionary<string, List<Sample>> samples)

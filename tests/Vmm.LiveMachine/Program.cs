@@ -6,7 +6,7 @@ using Vmm.Machine;
 using Vmm.Machine.Configuration;
 
 // live-machine OPTION...: the options of 'vmm run' with a value each. Commands on standard input, one to a line:
-//   balloon SIZE | memory SIZE | resize DISK | link CARD on|off | pause | resume | tell | wait balloon|memory SIZE | sleep SECONDS
+//   balloon SIZE | memory SIZE | resize DISK | link CARD on|off | pause | resume | save DEVICE FILE | load DEVICE FILE | tell | wait balloon|memory SIZE | sleep SECONDS
 // Each is answered by a line on standard error. The guest's console had better not be tty.
 var builder = new VmConfigBuilder();
 for (int i = 0; i + 1 < args.Length; i += 2)
@@ -55,6 +55,13 @@ static string Do(VirtualMachine machine, string[] words)
             return machine.ResizeDisk(disk).ToString(CultureInfo.InvariantCulture);
         case ["link", var card, var up]:
             machine.SetLink(card, up == "on");
+            break;
+        case ["save", var device, var path]:
+            byte[] state = machine.SaveBackEndState(device) ?? [];
+            File.WriteAllBytes(path, state);
+            return $"{state.Length} bytes";
+        case ["load", var device, var path]:
+            machine.LoadBackEndState(device, File.ReadAllBytes(path));
             break;
         case ["pause"]:
             machine.Pause();

@@ -48,6 +48,24 @@ public sealed class VirtualMachineTests : IDisposable
         Assert.Equal("hello", File.ReadAllText(Path.Combine(_folder, "serial")));
     }
 
+    // With {fd} there is somebody to connect to at once, and no answer.
+    [SkippableTheory]
+    [InlineData("{fd}")]
+    [InlineData("{socket}")]
+    public void A_back_end_that_ends_instead_of_listening_is_an_error_that_says_so(string place)
+    {
+        var backEnd = new BackEndOptions(null, $"sh -c 'exit 7' {place}", false, 100, false, null);
+        VmConfig config = Config(a => a.PowerOff()) with
+        {
+            Fs = new ConfigList<FsConfig>(new FsConfig("tag", 1, 128, backEnd, new VirtioOptions())),
+            Memory = new MemoryConfig(66 * ByteSize.MiB, Shared: true),
+        };
+        var watch = System.Diagnostics.Stopwatch.StartNew();
+        VmmException e = Assert.Throws<VmmException>(() => Run(config));
+        Assert.Contains("ended with exit code 7", e.Message, StringComparison.Ordinal);
+        Assert.InRange(watch.Elapsed.TotalSeconds, 0, 20);
+    }
+
     [SkippableFact]
     public void Machines_that_cannot_be_made_leave_nothing_behind()
     {

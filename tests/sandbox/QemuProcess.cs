@@ -168,12 +168,16 @@ internal sealed class QemuProcess : IAsyncDisposable
                 "-device", "virtio-blk-pci,drive=root,serial=vmm-root",
             ]);
         }
+        // Eight to a slot of the PCI bus, from the sixteenth on: by themselves they would take one each, and there are 32.
+        int number = 0;
         foreach (var drive in options.Drives)
         {
+            string place = $"{0x10 + (number / 8):x}.{number % 8}";
+            number++;
             arguments.AddRange(
             [
                 "-drive", $"id=drive-{drive.Name},if=none,format=raw,snapshot=on,cache=unsafe,discard=unmap,file={Path.GetFullPath(drive.File).Replace(",", ",,", StringComparison.Ordinal)}",
-                "-device", $"virtio-blk-pci,drive=drive-{drive.Name},serial={drive.Name}",
+                "-device", $"virtio-blk-pci,drive=drive-{drive.Name},serial={drive.Name},addr={place},multifunction=on",
             ]);
         }
         return arguments;

@@ -1,4 +1,5 @@
 using System.Diagnostics.CodeAnalysis;
+using Vmm.Core.Locking;
 
 namespace Vmm.Core.Bus;
 
@@ -8,7 +9,7 @@ namespace Vmm.Core.Bus;
 /// </summary>
 public sealed class AddressBus
 {
-    private readonly Lock _writers = new();
+    private readonly OrderedLock _writers = new(LockRank.Bus);
     private Snapshot _snapshot = Snapshot.Empty;
     private long _unclaimed;
 
@@ -56,7 +57,7 @@ public sealed class AddressBus
     /// <summary>Takes back the range that starts at <paramref name="start"/>; false when none does.</summary>
     public bool Remove(ulong start)
     {
-        lock (_writers)
+        using (_writers.Enter())
         {
             Snapshot old = _snapshot;
             int at = Array.BinarySearch(old.Start, start);
@@ -123,7 +124,7 @@ public sealed class AddressBus
     /// <summary>Takes the range; or gives the name of who has a part of it.</summary>
     private string? Insert(ulong start, ulong length, IBusDevice device, string deviceName)
     {
-        lock (_writers)
+        using (_writers.Enter())
         {
             Snapshot old = _snapshot;
             int at = old.CountOfStartsUpTo(start + (length - 1));

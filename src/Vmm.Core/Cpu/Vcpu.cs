@@ -2,6 +2,7 @@ using System.Runtime.CompilerServices;
 using Vmm.Core.Bus;
 using Vmm.Core.Interop;
 using Vmm.Core.Kvm;
+using Vmm.Core.Locking;
 using Vmm.Core.Memory;
 using static Vmm.Core.Interop.LibC;
 
@@ -76,6 +77,7 @@ internal sealed unsafe class Vcpu : IDisposable
     {
         if (Thread.CurrentThread == _thread)
             return job(Kvm);
+        LockWitness.RequireNone("waits for a vCPU");
         VcpuJob<T> queued;
         lock (_lock)
         {
@@ -195,7 +197,10 @@ internal sealed unsafe class Vcpu : IDisposable
             {
                 unexplained = 0;
                 if (Dispatch(run))
+                {
+                    LockWitness.RequireNone("returns from an exit");
                     continue;
+                }
                 return Final(run);
             }
             if (error == EFAULT && Resolve(ref unexplained))

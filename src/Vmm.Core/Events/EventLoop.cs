@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Runtime.ExceptionServices;
 using Vmm.Core.Interop;
+using Vmm.Core.Locking;
 using static Vmm.Core.Interop.LibC;
 
 namespace Vmm.Core.Events;
@@ -186,6 +187,7 @@ public sealed unsafe class EventLoop : IDisposable
             {
                 if (source.Handler.Handle() && !source.Removed)
                     MarkReady(source);
+                LockWitness.RequireNone("returns from a handler of events");
             }
             catch (Exception e) when (_failed != null)
             {

@@ -10,6 +10,7 @@ namespace Vmm.Core.Events;
 public sealed unsafe class EventNotifier : IDisposable
 {
     private readonly FileDescriptor _fd;
+    private volatile bool _isShared;
 
     /// <summary>Makes one that is not signalled.</summary>
     /// <exception cref="VmmException">The process has no descriptor left.</exception>
@@ -24,6 +25,16 @@ public sealed unsafe class EventNotifier : IDisposable
     /// <summary>The descriptor's number, for KVM and for other processes; valid until <see cref="Dispose"/>.</summary>
     public int Number => _fd.Number;
 
+    /// <summary>
+    /// The number, to send it to another process. That one can make the file blocking from then on, and full: so signals look first whether
+    /// there is room.
+    /// </summary>
+    internal int Share()
+    {
+        _isShared = true;
+        return _fd.Number;
+    }
+
     /// <summary>Whether a signal waits to be consumed; it is left there.</summary>
     public bool IsSignalled
     {
@@ -33,9 +44,7 @@ public sealed unsafe class EventNotifier : IDisposable
             try
             {
                 _fd.DangerousAddRef(ref held);
-                var wanted = new pollfd { fd = _fd.Number, events = POLLIN };
-                // The pointer is to a local. Without a time to wait, nothing interrupts it.
-                return poll(&wanted, 1, 0) == 1 && (wanted.revents & POLLIN) != 0;
+                return IsReady(POLLIN);
             }
             catch (ObjectDisposedException)
             {
@@ -56,6 +65,8 @@ public sealed unsafe class EventNotifier : IDisposable
         try
         {
             _fd.DangerousAddRef(ref held);
+            if (_isShared && !IsReady(POLLOUT))
+                return;
             ulong one = 1;
             // It can only fail when the counter is full, and then it is signalled anyway. The pointer is to a local.
             _ = write(_fd.Number, &one, sizeof(ulong));
@@ -79,7 +90,9 @@ public sealed unsafe class EventNotifier : IDisposable
         {
             _fd.DangerousAddRef(ref held);
             ulong count;
-            return read(_fd.Number, &count, sizeof(ulong)) == sizeof(ulong);
+            var room = new iovec { iov_base = &count, iov_len = sizeof(ulong) };
+            // Whoever else has it may have made it blocking: the flag is the file's. The pointers are to locals.
+            return preadv2(_fd.Number, &room, 1, -1, RWF_NOWAIT) == sizeof(ulong);
         }
         catch (ObjectDisposedException)
         {
@@ -94,4 +107,12 @@ public sealed unsafe class EventNotifier : IDisposable
 
     /// <inheritdoc/>
     public void Dispose() => _fd.Dispose();
+
+    /// <summary>With the descriptor held.</summary>
+    private bool IsReady(short events)
+    {
+        var wanted = new pollfd { fd = _fd.Number, events = events };
+        // The pointer is to a local. Without a time to wait, nothing interrupts it.
+        return poll(&wanted, 1, 0) == 1 && (wanted.revents & events) != 0;
+    }
 }

@@ -11,6 +11,7 @@ internal unsafe struct iovec
 internal static unsafe partial class LibC
 {
     internal const int RWF_DSYNC = 2;
+    internal const int RWF_NOWAIT = 8;
 
     [LibraryImport(libc, SetLastError = true)]
     internal static partial nint readv(int fd, void* iov, int iovcnt);

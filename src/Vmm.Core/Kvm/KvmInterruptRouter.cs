@@ -2,6 +2,7 @@ using System.Runtime.InteropServices;
 using Vmm.Core.Bus;
 using Vmm.Core.Events;
 using Vmm.Core.Interop;
+using Vmm.Core.Locking;
 using static Vmm.Core.Interop.LibC;
 
 namespace Vmm.Core.Kvm;
@@ -28,7 +29,7 @@ internal sealed class KvmInterruptRouter : IInterruptRouter
     private readonly KvmVm _vm;
 
     // A leaf: nothing else is locked while it is held.
-    private readonly Lock _lock = new();
+    private readonly OrderedLock _lock = new(LockRank.InterruptRoutes);
     private readonly List<kvm_irq_routing_entry> _routes = DefaultRoutes();
     private readonly SharedInterruptLine?[] _shared = new SharedInterruptLine?[PinCount];
     private readonly bool[] _gsiTaken = new bool[MaximumRoutes];
@@ -44,7 +45,7 @@ internal sealed class KvmInterruptRouter : IInterruptRouter
     {
         get
         {
-            lock (_lock)
+            using (_lock.Enter())
                 return _routes.Count - (int)(PinCount + PicPinCount);
         }
     }
@@ -60,7 +61,7 @@ internal sealed class KvmInterruptRouter : IInterruptRouter
 
     public IMessageInterrupt CreateMessage()
     {
-        lock (_lock)
+        using (_lock.Enter())
         {
             int gsi = Array.IndexOf(_gsiTaken, false);
             if (gsi < 0)
@@ -74,7 +75,7 @@ internal sealed class KvmInterruptRouter : IInterruptRouter
     public IInterruptLine ConnectShared(uint gsi)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(gsi, PinCount);
-        lock (_lock)
+        using (_lock.Enter())
             return (_shared[gsi] ??= new SharedInterruptLine(new KvmIrqLine(_vm, gsi))).AddWire();
     }
 
@@ -203,7 +204,7 @@ internal sealed class KvmInterruptRouter : IInterruptRouter
 
         public bool Route(ulong address, uint data)
         {
-            lock (router._lock)
+            using (router._lock.Enter())
             {
                 if (_freed)
                     return false;
@@ -218,7 +219,7 @@ internal sealed class KvmInterruptRouter : IInterruptRouter
 
         public void Unroute()
         {
-            lock (router._lock)
+            using (router._lock.Enter())
             {
                 if (_routed == null)
                     return;
@@ -231,7 +232,7 @@ internal sealed class KvmInterruptRouter : IInterruptRouter
         public override void Dispose()
         {
             base.Dispose();
-            lock (router._lock)
+            using (router._lock.Enter())
             {
                 if (_freed)
                     return;

@@ -1,3 +1,4 @@
+using Vmm.Core.Locking;
 using Vmm.Core.Memory;
 using static Vmm.Core.Interop.LibC;
 
@@ -10,7 +11,7 @@ namespace Vmm.Core.Kvm;
 internal sealed unsafe class KvmMemorySlots(KvmVm vm) : IGuestMemorySlots
 {
     // Changing a slot stops all vCPUs for a moment in the kernel, one change at a time: our lock costs nothing beside that.
-    private readonly Lock _lock = new();
+    private readonly OrderedLock _lock = new(LockRank.MemorySlots);
     private readonly List<Slot?> _slots = [];
 
     // Numbers below the list's length that are nobody's: a search for one would grow with the slots that live.
@@ -22,7 +23,7 @@ internal sealed unsafe class KvmMemorySlots(KvmVm vm) : IGuestMemorySlots
     {
         get
         {
-            lock (_lock)
+            using (_lock.Enter())
             {
                 var list = new List<(int, AddressRange)>();
                 for (int i = 0; i < _slots.Count; i++)
@@ -53,7 +54,7 @@ internal sealed unsafe class KvmMemorySlots(KvmVm vm) : IGuestMemorySlots
     /// <inheritdoc/>
     public bool TryMove(int slot, ulong guestAddress)
     {
-        lock (_lock)
+        using (_lock.Enter())
         {
             if (Find(slot) is not { } old)
                 return false;
@@ -69,7 +70,7 @@ internal sealed unsafe class KvmMemorySlots(KvmVm vm) : IGuestMemorySlots
     /// <inheritdoc/>
     public void Unmap(int slot)
     {
-        lock (_lock)
+        using (_lock.Enter())
         {
             if (Find(slot) is not { } old)
                 return;
@@ -84,7 +85,7 @@ internal sealed unsafe class KvmMemorySlots(KvmVm vm) : IGuestMemorySlots
     {
         // A size of 0 would delete a slot.
         ArgumentOutOfRangeException.ThrowIfZero(length);
-        lock (_lock)
+        using (_lock.Enter())
         {
             number = _free.TryPeek(out int free) ? free : _slots.Count;
             if (number >= _most)

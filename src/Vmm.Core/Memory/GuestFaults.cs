@@ -1,9 +1,11 @@
+using Vmm.Core.Locking;
+
 namespace Vmm.Core.Memory;
 
 /// <summary>All of a machine's memory that can vanish. Any thread.</summary>
 internal sealed class GuestFaults : IGuestFaultHandler
 {
-    private readonly Lock _writers = new();
+    private readonly OrderedLock _writers = new(LockRank.GuestFaults);
     private IGuestFaultHandler[] _handlers = [];
 
     /// <summary>Whether there is none.</summary>
@@ -12,7 +14,7 @@ internal sealed class GuestFaults : IGuestFaultHandler
     /// <summary>Adds some; for the machine's life.</summary>
     internal void Add(IGuestFaultHandler handler)
     {
-        lock (_writers)
+        using (_writers.Enter())
             Volatile.Write(ref _handlers, [.. _handlers, handler]);
     }
 

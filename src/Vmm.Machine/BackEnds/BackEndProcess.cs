@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using System.Text;
 using Vmm.Core;
 using Vmm.Core.Interop;
 using Vmm.Core.Sockets;
@@ -19,6 +20,8 @@ internal sealed class BackEndProcess : IDisposable
     // A line of a program that prints without an end.
     private const int LongestLine = 1_000;
 
+    private static readonly object s_spawning = new();
+
     private readonly string _id;
     private readonly string _command;
     private readonly bool _restarts;
@@ -27,7 +30,9 @@ internal sealed class BackEndProcess : IDisposable
     private readonly UnixListener? _listener;
     private readonly object _lock = new();
     private readonly Thread _supervisor;
+    private readonly CancellationTokenSource _ended = new();
     private Process? _process;
+    private int _exitCode;
     private bool _disposed;
 
     private BackEndProcess(string id, string command, bool restarts, Action<string> report)
@@ -46,6 +51,12 @@ internal sealed class BackEndProcess : IDisposable
 
     /// <summary>Where it can be connected to.</summary>
     internal string Socket { get; }
+
+    /// <summary>The first end of it: until a first connection nothing else may end it.</summary>
+    internal CancellationToken Ended => _ended.Token;
+
+    /// <summary>Its last exit code.</summary>
+    internal int ExitCode => Volatile.Read(ref _exitCode);
 
     /// <summary>Starts it.</summary>
     /// <param name="id">The device's name.</param>
@@ -86,6 +97,7 @@ internal sealed class BackEndProcess : IDisposable
             _supervisor.Join();
         _process?.Dispose();
         _listener?.Dispose();
+        _ended.Dispose();
         try
         {
             _directory.Delete(recursive: true);
@@ -97,6 +109,13 @@ internal sealed class BackEndProcess : IDisposable
     }
 
     private Process Spawn()
+    {
+        // One at a time: the descriptor is inherited by whoever is started while it is open.
+        lock (s_spawning)
+            return SpawnAlone();
+    }
+
+    private Process SpawnAlone()
     {
         string command = _command.Replace("{socket}", Socket, StringComparison.Ordinal);
         FileDescriptor? inherited = null;
@@ -122,10 +141,8 @@ internal sealed class BackEndProcess : IDisposable
             {
                 Process process = Process.Start(start)!;
                 process.StandardInput.Close();
-                process.OutputDataReceived += (_, line) => Tell(line.Data);
-                process.ErrorDataReceived += (_, line) => Tell(line.Data);
-                process.BeginOutputReadLine();
-                process.BeginErrorReadLine();
+                _ = TellLines(process.StandardOutput);
+                _ = TellLines(process.StandardError);
                 return process;
             }
             catch (System.ComponentModel.Win32Exception e)
@@ -143,12 +160,17 @@ internal sealed class BackEndProcess : IDisposable
         {
             Process process = _process!;
             long began = Environment.TickCount64;
-            process.WaitForExit();
+            // With a limit, since without one it would wait for all who may write to its outputs: what it started itself may live on.
+            while (!process.WaitForExit(int.MaxValue))
+            {
+            }
             lock (_lock)
             {
                 if (_disposed)
                     return;
             }
+            Volatile.Write(ref _exitCode, process.ExitCode);
+            _ended.Cancel();
             _report($"{_id}: its back-end ended with exit code {process.ExitCode}{(_restarts ? " and is started again" : "")}");
             if (!_restarts)
                 return;
@@ -182,10 +204,52 @@ internal sealed class BackEndProcess : IDisposable
         }
     }
 
-    private void Tell(string? line)
+    /// <summary>Tells what comes until the end, line by line. What is beyond the longest line is dropped as it comes, not kept until its end.</summary>
+    private async Task TellLines(StreamReader output)
     {
-        if (!string.IsNullOrWhiteSpace(line))
-            _report($"{_id}: {(line.Length <= LongestLine ? line : line[..LongestLine])}");
+        using (output)
+        {
+            char[] buffer = new char[4096];
+            var line = new StringBuilder(LongestLine);
+            try
+            {
+                int count;
+                while ((count = await output.ReadAsync(buffer).ConfigureAwait(false)) > 0)
+                {
+                    foreach (char letter in buffer.AsSpan(0, count))
+                        Add(line, letter);
+                }
+            }
+            catch (Exception e) when (e is IOException or ObjectDisposedException or OperationCanceledException)
+            {
+                // Nobody prints there any more.
+            }
+            if (line.Length < LongestLine)
+                Tell(line);
+        }
+    }
+
+    private void Add(StringBuilder line, char letter)
+    {
+        if (letter == '\n')
+        {
+            if (line.Length < LongestLine)
+                Tell(line);
+            line.Clear();
+        }
+        else if (line.Length < LongestLine)
+        {
+            line.Append(letter);
+            if (line.Length == LongestLine)
+                Tell(line);
+        }
+    }
+
+    private void Tell(StringBuilder line)
+    {
+        string text = line.ToString().TrimEnd('\r');
+        if (!string.IsNullOrWhiteSpace(text))
+            _report($"{_id}: {text}");
     }
 
     /// <summary>Asks it to end, and ends it where it does not.</summary>
@@ -193,13 +257,16 @@ internal sealed class BackEndProcess : IDisposable
     {
         try
         {
+            // Its number may be another's by then.
+            if (process.HasExited)
+                return;
             _ = LibC.kill(process.Id, LibC.SIGTERM);
             if (!process.WaitForExit(Grace))
-                process.Kill();
+                process.Kill(entireProcessTree: true);
         }
-        catch (InvalidOperationException)
+        catch (Exception e) when (e is InvalidOperationException or System.ComponentModel.Win32Exception or AggregateException)
         {
-            // It has ended.
+            // It has ended, or something of what it started has just done so.
         }
     }
 }

@@ -5,12 +5,19 @@ namespace Vmm.Machine.Console;
 
 /// <summary>
 /// A console whose clients come and go. One thread serves both directions with poll(2). While nobody is connected the newest MiB of
-/// output is kept for the next client; while somebody is, nothing is dropped, and a client that does not read makes the guest wait.
+/// output is kept for the next client; while somebody is, nothing is dropped, and a client that does not read makes the guest wait, for
+/// 10 seconds: after that it is as if nobody were connected, until it reads again.
 /// </summary>
 internal sealed unsafe class ConnectionConsole : GuestConsole
 {
+    /// <summary>How long a guest waits for a client that takes nothing. A slow reader takes something all the time; a stopped one holds up a vCPU.</summary>
+    private const int DefaultPatienceMilliseconds = 10_000;
+
+    private const int LookEveryMilliseconds = 500;
+
     private readonly ConnectionEnd _end;
     private readonly bool _wantsInput;
+    private readonly int _patience;
     private readonly WakeEvent _wake = new();
     private readonly OutputRing _ring;
     private readonly InputQueue _input;
@@ -21,10 +28,15 @@ internal sealed unsafe class ConnectionConsole : GuestConsole
     private bool _inputEnded;
     private bool _outputEnded;
 
-    internal ConnectionConsole(ConnectionEnd end, bool input)
+    // The client takes nothing, and the guest has waited for it for long enough.
+    private bool _stalled;
+    private long _lastTaken;
+
+    internal ConnectionConsole(ConnectionEnd end, bool input, int patienceMilliseconds = DefaultPatienceMilliseconds)
     {
         _end = end;
         _wantsInput = input;
+        _patience = patienceMilliseconds;
         _ring = new OutputRing(_wake);
         _input = new InputQueue(_wake);
     }
@@ -74,9 +86,11 @@ internal sealed unsafe class ConnectionConsole : GuestConsole
         while (true)
         {
             bool writes = _client >= 0 && !_outputEnded;
-            if (!writes)
+            if (!writes || _stalled)
                 KeepForLater();
             ReadOnlySpan<byte> pending = Pending();
+            if (pending.IsEmpty)
+                _lastTaken = Environment.TickCount64;
             if (_stopping)
             {
                 stopAt = Math.Min(stopAt, Environment.TickCount64 + FlushMilliseconds);
@@ -90,7 +104,8 @@ internal sealed unsafe class ConnectionConsole : GuestConsole
             fds[0] = new pollfd { fd = _wake.Number, events = LibC.POLLIN };
             fds[1] = _client < 0 ? new pollfd { fd = _end.WaitFd, events = LibC.POLLIN }
                 : new pollfd { fd = reads || writes || _inputEnded ? _client : -1, events = Events(reads, writes) };
-            int timeout = _stopping ? (int)Math.Max(1, stopAt - Environment.TickCount64) : _client < 0 ? _end.LookEvery : -1;
+            int timeout = _stopping ? (int)Math.Max(1, stopAt - Environment.TickCount64)
+                : _client < 0 ? _end.LookEvery : writes && !_stalled ? LookEveryMilliseconds : -1;
             if (LibC.poll(fds, 2, timeout) < 0 && LibC.errno != LibC.EINTR)
                 return;
 
@@ -104,6 +119,8 @@ internal sealed unsafe class ConnectionConsole : GuestConsole
                 Connect();
             else
                 Serve(fds[1].revents, reads);
+            if (_client >= 0 && _ring.IsFull && Environment.TickCount64 - _lastTaken >= _patience)
+                _stalled = true;
         }
     }
 
@@ -128,6 +145,8 @@ internal sealed unsafe class ConnectionConsole : GuestConsole
             return;
         _inputEnded = false;
         _outputEnded = false;
+        _stalled = false;
+        _lastTaken = Environment.TickCount64;
         _backlog.Begin();
     }
 
@@ -159,11 +178,19 @@ internal sealed unsafe class ConnectionConsole : GuestConsole
     /// <summary>Sends what the client takes now; false when it is gone.</summary>
     private bool SendOnce()
     {
+        if (_stalled)
+        {
+            // It reads again, and is told what it has missed.
+            _stalled = false;
+            _backlog.Begin();
+        }
+
         bool early = !_backlog.IsEmpty;
         ReadOnlySpan<byte> data = Pending();
         nint sent = _end.Send(_client, data);
         if (sent < 0)
             return LibC.errno is LibC.EAGAIN or LibC.EINTR;
+        _lastTaken = Environment.TickCount64;
         if (early)
             _backlog.Advance((int)sent);
         else

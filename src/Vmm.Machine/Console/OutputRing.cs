@@ -48,6 +48,16 @@ internal sealed class OutputRing(WakeEvent wake, int capacity = OutputRing.Defau
         }
     }
 
+    /// <summary>A producer waits, or would.</summary>
+    internal bool IsFull
+    {
+        get
+        {
+            lock (_gate)
+                return _count == _buffer.Length;
+        }
+    }
+
     internal void Append(ReadOnlySpan<byte> data)
     {
         lock (_gate)

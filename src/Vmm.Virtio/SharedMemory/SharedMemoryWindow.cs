@@ -1,3 +1,4 @@
+using Vmm.Core.Locking;
 using Vmm.Core;
 using Vmm.Core.Bus;
 using Vmm.Core.Interop;
@@ -28,7 +29,7 @@ public sealed unsafe class SharedMemoryWindow : SharedMemoryRegion, IDisposable
     private readonly SharedMemoryQuota _quota;
     private readonly HostMapping _reservation;
     private readonly HostBackedMemory _behind;
-    private readonly Lock _lock = new();
+    private readonly OrderedLock _lock = new(LockRank.SharedMemory);
     private readonly MappingTree _mappings = new();
     private ulong? _address;
     private int _vanishing;
@@ -63,7 +64,7 @@ public sealed unsafe class SharedMemoryWindow : SharedMemoryRegion, IDisposable
     {
         get
         {
-            lock (_lock)
+            using (_lock.Enter())
                 return _mappings.Count;
         }
     }
@@ -101,7 +102,7 @@ public sealed unsafe class SharedMemoryWindow : SharedMemoryRegion, IDisposable
             error = MappableFile.Check(fd, fdOffset, length, out file);
         if (error == 0)
         {
-            lock (_lock)
+            using (_lock.Enter())
                 error = Map(fd, file, fdOffset, offset, length, writable);
         }
         if (error != 0)
@@ -115,7 +116,7 @@ public sealed unsafe class SharedMemoryWindow : SharedMemoryRegion, IDisposable
     /// <returns>0, or an errno, and nothing has changed then: ENOENT where nothing is mapped, EINVAL for anything but exactly one mapping.</returns>
     public int TryUnmap(ulong offset, ulong length)
     {
-        lock (_lock)
+        using (_lock.Enter())
         {
             if (_mappings.AtOrBelow(offset) is { } mapping && mapping.Offset == offset && mapping.Length == length)
             {
@@ -134,7 +135,7 @@ public sealed unsafe class SharedMemoryWindow : SharedMemoryRegion, IDisposable
     /// <summary>Takes all mappings out.</summary>
     public void UnmapAll()
     {
-        lock (_lock)
+        using (_lock.Enter())
         {
             if (_mappings.Count == 0)
                 return;
@@ -151,7 +152,7 @@ public sealed unsafe class SharedMemoryWindow : SharedMemoryRegion, IDisposable
     /// <inheritdoc/>
     public override void Place(ulong? guestAddress)
     {
-        lock (_lock)
+        using (_lock.Enter())
         {
             if (guestAddress == _address || _disposed)
                 return;
@@ -183,7 +184,7 @@ public sealed unsafe class SharedMemoryWindow : SharedMemoryRegion, IDisposable
     /// <summary>Takes all mappings out, and gives the address space back. The window is placed nowhere any more.</summary>
     public void Dispose()
     {
-        lock (_lock)
+        using (_lock.Enter())
         {
             if (_disposed)
                 return;
@@ -201,7 +202,7 @@ public sealed unsafe class SharedMemoryWindow : SharedMemoryRegion, IDisposable
 
     internal override bool IsReadOnly(ulong offset)
     {
-        lock (_lock)
+        using (_lock.Enter())
             return _mappings.AtOrBelow(offset) is { ReadOnly: true } mapping && offset < mapping.End;
     }
 
@@ -281,7 +282,7 @@ public sealed unsafe class SharedMemoryWindow : SharedMemoryRegion, IDisposable
 
     private WindowMapping? NextToProbe(ref ulong next)
     {
-        lock (_lock)
+        using (_lock.Enter())
         {
             while (_mappings.AtOrAbove(next) is { } mapping)
             {
@@ -295,7 +296,7 @@ public sealed unsafe class SharedMemoryWindow : SharedMemoryRegion, IDisposable
 
     private bool Shrink(WindowMapping mapping, ulong left)
     {
-        lock (_lock)
+        using (_lock.Enter())
         {
             // What was looked at may not have been this mapping any more; or another vCPU was faster.
             if (mapping.IsRemoved || mapping.Shown <= left)

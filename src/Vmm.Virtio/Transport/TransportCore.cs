@@ -1,4 +1,5 @@
 using System.Numerics;
+using Vmm.Core.Locking;
 using Vmm.Core;
 using Vmm.Core.Memory;
 using Vmm.Virtio.Queues;
@@ -52,7 +53,7 @@ internal sealed partial class TransportCore : IVirtioHost, IDisposable
     }
 
     /// <summary>The transport's lock: one call of a driver at a time.</summary>
-    internal Lock Gate { get; } = new();
+    internal OrderedLock Gate { get; } = new(LockRank.Transport);
 
     internal VirtioDevice Device { get; }
 
@@ -323,7 +324,7 @@ internal sealed partial class TransportCore : IVirtioHost, IDisposable
     /// <summary>Stops everything and gives back the device. Nobody calls a register any more.</summary>
     public void Dispose()
     {
-        lock (Gate)
+        using (Gate.Enter())
         {
             if (_disposed)
                 return;
@@ -426,6 +427,9 @@ internal sealed partial class TransportCore : IVirtioHost, IDisposable
                 ? "its driver uses features that no device has, or none of VIRTIO 1"
             : (state.Status & FeaturesOk) != 0 && (state.DriverFeatures & ~Device.Features) != 0
                 ? $"its driver uses features that are not offered here, 0x{state.DriverFeatures & ~Device.Features:x}"
+            : (state.Status & FeaturesOk) != 0 && (state.HasUnknownFeatures || (state.DriverFeatures & VirtioFeatures.Version1) == 0)
+                ? "its driver agreed to features that this program does not agree to"
+            : (state.Status & (DriverOk | FeaturesOk)) == DriverOk ? "its driver is ready without having agreed to any features"
             : null;
         for (int i = 0; problem == null && i < _queues.Length; i++)
         {

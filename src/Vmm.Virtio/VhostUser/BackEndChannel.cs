@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Vmm.Core.Locking;
 using Vmm.Core;
 using Vmm.Core.Interop;
 using Vmm.Core.Sockets;
@@ -83,6 +84,7 @@ internal sealed class BackEndChannel : IDisposable
         byte[] room = new byte[VhostUserHeader.MaximumPayload];
         while (true)
         {
+            LockWitness.RequireNone("waits for a back-end's next request");
             int error = _stream.ReceiveExactly(head, _descriptors, -1);
             if (error != 0)
                 return error == LibC.ECONNRESET ? "it hung up its request channel" : $"its request channel failed: {LibC.strerror(error)}";

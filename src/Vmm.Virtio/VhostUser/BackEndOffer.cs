@@ -20,13 +20,11 @@ internal sealed record BackEndOffer(
     /// what the guest has seen is the same.
     /// </summary>
     /// <param name="other">The one that is there now.</param>
-    /// <param name="used">The features that the guest's driver accepted; 0 where there is none yet.</param>
+    /// <param name="used">The features that the guest's driver accepted; where there is none yet, those that it may accept.</param>
     /// <returns>Null, or why not.</returns>
     internal string? Refuse(BackEndOffer other, ulong used)
     {
-        // What a driver has not read yet it may still read and accept: so all that was offered to it counts.
-        ulong needed = used != 0 ? used : Features & ~VhostUserFeatures.NotForGuests;
-        if ((needed & Features & ~other.Features) is not 0 and ulong missing)
+        if ((used & Features & ~other.Features) is not 0 and ulong missing)
             return $"it lacks the features 0x{missing:x}, which the guest uses";
         if ((ProtocolFeatures & ~other.ProtocolFeatures) is not 0 and ulong lost)
             return $"it lacks the protocol features {Protocol.ProtocolFeatures.Show(lost)} of the one before";

@@ -11,10 +11,13 @@ internal static class Handshake
     /// <summary>Negotiates; <see cref="MainChannel.ProtocolFeatures"/> are set afterwards.</summary>
     /// <param name="channel">A new connection.</param>
     /// <param name="settings">What is wanted.</param>
+    /// <param name="requests">Does what the back-end asks for.</param>
+    /// <param name="opened">The back-end's channel, also where this fails; null where there is none.</param>
     /// <exception cref="BackEndException">The back-end breaks the protocol, or cannot be that device.</exception>
-    internal static BackEndOffer Negotiate(MainChannel channel, VhostUserSettings settings)
+    internal static BackEndOffer Negotiate(MainChannel channel, VhostUserSettings settings, IBackEndRequests requests, out BackEndChannel? opened)
     {
-        ulong features = channel.Ask<ulong>(FrontEndRequest.GetFeatures);
+        opened = null;
+        ulong features = channel.Ask<ulong>(FrontEndRequest.GetFeatures, default, settings.FirstAnswer);
         ulong accepted = 0;
         if ((features & VhostUserFeatures.ProtocolFeatures) != 0)
         {
@@ -26,6 +29,7 @@ internal static class Handshake
         channel.Send(FrontEndRequest.SetOwner, default(ReadOnlySpan<byte>), acknowledged: false);
         int queues = Has(ProtocolFeatures.MultiQueue) ? Queues(channel.Ask<ulong>(FrontEndRequest.GetQueueNum), settings) : int.MaxValue;
         int slots = Has(ProtocolFeatures.ConfigureMemSlots) ? Slots(channel.Ask<ulong>(FrontEndRequest.GetMaxMemSlots)) : MemoryTableHead.MaximumRegions;
+        opened = OpenRequests(channel, settings, requests);
         if (settings.Mtu is { } mtu && Has(ProtocolFeatures.NetMtu))
             channel.Send(FrontEndRequest.NetSetMtu, (ulong)mtu);
         IReadOnlyDictionary<byte, ulong> sharedMemory = Has(SharedMemoryBit(settings)) ? SharedMemory(channel, settings) : new Dictionary<byte, ulong>();
@@ -36,7 +40,7 @@ internal static class Handshake
     }
 
     /// <summary>Gives the back-end its channel for requests, where that was negotiated; null where not.</summary>
-    internal static BackEndChannel? OpenRequests(MainChannel channel, VhostUserSettings settings, IBackEndRequests requests)
+    private static BackEndChannel? OpenRequests(MainChannel channel, VhostUserSettings settings, IBackEndRequests requests)
     {
         if ((channel.ProtocolFeatures & ProtocolFeatures.BackEndRequests) == 0)
             return null;
@@ -48,15 +52,15 @@ internal static class Handshake
             if (settings.SharedMemoryIsBit21 && (features & ProtocolFeatures.GuestAddresses) != 0)
                 features |= ProtocolFeatures.SharedMemory;
             // Serving before the other end is away: it may be used before the acknowledgement is here.
-            var opened = new BackEndChannel(settings.Id, ours, features, requests, settings.Timeouts.BackEndReply);
+            var channelOfBackEnd = new BackEndChannel(settings.Id, ours, features, requests, settings.Timeouts.BackEndReply);
             try
             {
                 channel.Send(FrontEndRequest.SetBackEndRequestFd, default, [theirs.Number]);
-                return opened;
+                return channelOfBackEnd;
             }
             catch
             {
-                opened.Dispose();
+                channelOfBackEnd.Dispose();
                 throw;
             }
         }

@@ -1,6 +1,7 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Vmm.Core.Interop;
+using Vmm.Core.Locking;
 using Vmm.Core.Sockets;
 using Vmm.Virtio.VhostUser.Protocol;
 
@@ -182,6 +183,7 @@ internal sealed class MainChannel : IDisposable
 
     private void Write(FrontEndRequest request, uint flags, ReadOnlySpan<byte> payload, ReadOnlySpan<int> descriptors)
     {
+        LockWitness.RequireNone("waits for a back-end");
         // What it says now would be taken for the answer.
         if (_stream.HasInput)
             throw Explain();

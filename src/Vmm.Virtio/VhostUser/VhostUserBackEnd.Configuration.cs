@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Vmm.Core.Locking;
 using Vmm.Virtio.VhostUser.Protocol;
 
 namespace Vmm.Virtio.VhostUser;
@@ -9,7 +10,7 @@ namespace Vmm.Virtio.VhostUser;
 /// </summary>
 public sealed partial class VhostUserBackEnd
 {
-    private readonly Lock _configurationLock = new();
+    private readonly OrderedLock _configurationLock = new(LockRank.Configuration);
     private byte[] _configuration = [];
 
     // What a driver wrote and the back-end has not been told: from, to. Writes that come faster become one.
@@ -28,7 +29,7 @@ public sealed partial class VhostUserBackEnd
 
     internal void ReadConfiguration(int offset, Span<byte> data)
     {
-        lock (_configurationLock)
+        using (_configurationLock.Enter())
             _configuration.AsSpan(offset, data.Length).CopyTo(data);
     }
 
@@ -37,7 +38,7 @@ public sealed partial class VhostUserBackEnd
         if (!HasConfiguration)
             return;
         bool first;
-        lock (_configurationLock)
+        using (_configurationLock.Enter())
         {
             data.CopyTo(_configuration.AsSpan(offset));
             first = _writtenFrom >= _writtenTo;
@@ -52,7 +53,7 @@ public sealed partial class VhostUserBackEnd
     internal void SetConfiguration(ReadOnlySpan<byte> configuration)
     {
         byte[] copy = configuration.ToArray();
-        lock (_configurationLock)
+        using (_configurationLock.Enter())
             _configuration = copy;
         Post(() => _activation?.Host.SignalConfigurationChange());
     }
@@ -76,8 +77,11 @@ public sealed partial class VhostUserBackEnd
         if (!HasConfiguration)
             return;
         byte[] read = Handshake.ReadConfiguration(_channel!, _settings);
-        lock (_configurationLock)
+        using (_configurationLock.Enter())
         {
+            // What is still to be passed on is younger than what was read.
+            if (_writtenFrom < _writtenTo)
+                _configuration.AsSpan(_writtenFrom, _writtenTo - _writtenFrom).CopyTo(read.AsSpan(_writtenFrom));
             if (_configuration.AsSpan().SequenceEqual(read))
                 return;
             _configuration = read;
@@ -86,18 +90,28 @@ public sealed partial class VhostUserBackEnd
         _activation?.Host.SignalConfigurationChange();
     }
 
+    /// <summary>There is no driver any more who wrote them.</summary>
+    private void ForgetWrites()
+    {
+        using (_configurationLock.Enter())
+            (_writtenFrom, _writtenTo) = (int.MaxValue, 0);
+    }
+
     private void PassOnWrites()
     {
+        // Else it waits for the next one.
+        if (_channel is not { } channel)
+            return;
         Span<byte> message = stackalloc byte[ConfigHead.Length + ConfigHead.MaximumData];
         int offset, length;
-        lock (_configurationLock)
+        using (_configurationLock.Enter())
         {
+            if (_writtenFrom >= _writtenTo)
+                return;
             (offset, length) = (_writtenFrom, _writtenTo - _writtenFrom);
             _configuration.AsSpan(offset, length).CopyTo(message[ConfigHead.Length..]);
             (_writtenFrom, _writtenTo) = (int.MaxValue, 0);
         }
-        if (_channel is not { } channel)
-            return;
         MemoryMarshal.Write(message, new ConfigHead((uint)offset, (uint)length, 0));
         channel.Send(FrontEndRequest.SetConfig, message[..(ConfigHead.Length + length)]);
     }

@@ -8,6 +8,19 @@ namespace Vmm.Virtio.VhostUser;
 /// <summary>How a back-end is found, lost and found again.</summary>
 public sealed partial class VhostUserBackEnd
 {
+    // Milliseconds; and how many connections in a row may be so short before the next one has to wait.
+    private const int ShortLife = 5_000;
+    private const int FreeShortLives = 3;
+
+    private long _takenAt;
+    private int _shortLives;
+
+    // What the first one offered and the one of now does not.
+    private ulong _missing;
+
+    /// <summary>What a driver may be offered: what the first back-end could, without what the one of now cannot. Any thread.</summary>
+    internal ulong Features => Offer.Features & ~Volatile.Read(ref _missing);
+
     /// <summary>Whether a lost back-end is to be replaced.</summary>
     private bool IsLookedFor => _settings.Reconnect != null;
 
@@ -20,7 +33,9 @@ public sealed partial class VhostUserBackEnd
             cancel.ThrowIfCancellationRequested();
             if (FindSomebody(out int error) is { } stream)
             {
-                TakeFirst(stream);
+                // Ends a wait for its first answer.
+                using CancellationTokenRegistration registration = cancel.Register(stream.Shutdown);
+                TakeFirst(stream, cancel);
                 return;
             }
             if (Environment.TickCount64 >= deadline || (_listener == null && error is not (LibC.ENOENT or LibC.ECONNREFUSED or LibC.EAGAIN)))
@@ -29,7 +44,7 @@ public sealed partial class VhostUserBackEnd
         }
     }
 
-    private void TakeFirst(UnixStream stream)
+    private void TakeFirst(UnixStream stream, CancellationToken cancel)
     {
         try
         {
@@ -37,13 +52,15 @@ public sealed partial class VhostUserBackEnd
         }
         catch (BackEndException e)
         {
+            cancel.ThrowIfCancellationRequested();
             throw VmmException.Host($"Cannot use the vhost-user back-end of {_settings.Id} at {_settings.Socket}: {e.Message}.");
         }
         _configuration = _settings.Configuration ?? Offer.Configuration;
     }
 
-    private VmmException NobodyCame(int error) => _settings.Server
-        ? VmmException.Host($"No vhost-user back-end of {_settings.Id} has connected to {_settings.Socket}. Start it with that socket, as a client.")
+    private VmmException NobodyCame(int error) => _settings.IsBeingStarted
+        ? VmmException.Host($"The back-end of {_settings.Id} has been started, and does not listen at {_settings.Socket}: {LibC.strerror(error)}. Correct exec=.")
+        : _settings.Server ? VmmException.Host($"No vhost-user back-end of {_settings.Id} has connected to {_settings.Socket}. Start it with that socket, as a client.")
         : VmmException.Host($"Cannot connect to the vhost-user back-end of {_settings.Id} at {_settings.Socket}: {LibC.strerror(error)}. Start the back-end first, or correct socket=.");
 
     /// <summary>Why a back-end cannot be this device at all; null where it can.</summary>
@@ -67,12 +84,13 @@ public sealed partial class VhostUserBackEnd
         BackEndChannel? requests = null;
         try
         {
-            BackEndOffer offer = Handshake.Negotiate(channel, _settings);
+            // What the one before said at its end.
+            Interlocked.Exchange(ref _channelEnded, null);
+            BackEndOffer offer = Handshake.Negotiate(channel, _settings, this, out requests);
             if (refuse(offer) is { } clause)
                 throw BackEndException.Refused(clause);
-            Interlocked.Exchange(ref _channelEnded, null);
-            requests = Handshake.OpenRequests(channel, _settings, this);
             (_channel, _requests) = (channel, requests);
+            (_takenAt, _ringErrorTold) = (Environment.TickCount64, false);
             Counters.CountConnect();
             return offer;
         }
@@ -102,7 +120,15 @@ public sealed partial class VhostUserBackEnd
             return;
         try
         {
-            _ = Take(stream, offer => RefuseFirst(offer) ?? Offer.Refuse(offer, _activation?.Features ?? 0));
+            BackEndOffer now = Take(stream, offer => RefuseFirst(offer) ?? Offer.Refuse(offer, _hasDriver ? _activation!.Features : Features & ~VhostUserFeatures.NotForGuests & ~_settings.RefusedFeatures));
+            Volatile.Write(ref _missing, Offer.Features & ~now.Features);
+        }
+        catch (VmmException e)
+        {
+            // The host's trouble, which may pass.
+            _retryAt = Environment.TickCount64 + RefusedRetry;
+            SayOnce($"another back-end cannot be taken: {e.Message}");
+            return;
         }
         catch (BackEndException e)
         {
@@ -116,6 +142,7 @@ public sealed partial class VhostUserBackEnd
         }
         _lastFailure = null;
         Say("a back-end is there again");
+        Guard(PassOnWrites);
         MarkConfigurationChanged();
         BringUp();
     }
@@ -146,8 +173,10 @@ public sealed partial class VhostUserBackEnd
             NeedsReset("its back-end went away, and with it what it had mapped into shared memory");
         else if (!IsLookedFor && _activation != null)
             NeedsReset("its back-end went away");
-        // At once, for one who is there already.
-        _retryAt = 0;
+        // At once, for one who is there already; but not all the time, if each that comes goes at once.
+        long now = Environment.TickCount64;
+        _shortLives = now - _takenAt < ShortLife ? _shortLives + 1 : 0;
+        _retryAt = _shortLives <= FreeShortLives ? 0 : now + Math.Min(RefusedRetry, 10L << Math.Min(_shortLives - FreeShortLives, 10));
     }
 
     private void Close()

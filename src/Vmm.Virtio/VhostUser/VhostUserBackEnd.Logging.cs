@@ -38,8 +38,8 @@ public sealed partial class VhostUserBackEnd
         }
         catch (BackEndException e)
         {
-            _dirtyLog = before;
-            // It may log half of it: nobody knows.
+            // It may log half of it: nobody knows. The next one does not, and the log that was to be stopped may be gone then.
+            _dirtyLog = log == null ? null : before;
             Break(e.Message);
             throw VmmException.Host($"The back-end of {_settings.Id} does not {what}: {e.Message}.");
         }
@@ -52,7 +52,7 @@ public sealed partial class VhostUserBackEnd
         if (_channel is not { } channel || _activation is not { } activation || !_featuresTold)
             return;
         _featuresTold = false;
-        TellFeatures(channel, activation);
+        TellFeatures(channel, activation, acknowledged: true);
         foreach (Ring ring in _rings)
         {
             if (ring.IsServed)

@@ -20,8 +20,14 @@ public sealed partial class VhostUserBackEnd
     // What this connection has been told of.
     private bool _featuresTold, _inflightTold, _wasStarted;
 
+    // Its state came from another host.
+    private bool _announces;
+
     // The guest's driver must reset the device first.
     private bool _needsReset;
+
+    // A driver has said what it uses, and has not reset the device since.
+    private bool _hasDriver;
 
     /// <summary>A machine's device uses the back-end from now on.</summary>
     internal void Attach(VhostUserDevice device) => Post(() => Volatile.Write(ref _device, device));
@@ -34,15 +40,30 @@ public sealed partial class VhostUserBackEnd
             Volatile.Write(ref _device, null);
             Guard(ResetBackEnd);
             _activation = null;
-            if (_channel is { } channel)
-                Guard(() => _memory.Withdraw(channel, Offer));
+            ForgetWrites();
+            Withdraw();
         }
         return true;
     });
 
+    private void Withdraw()
+    {
+        try
+        {
+            if (_channel is { } channel)
+                _memory.Withdraw(channel, Offer);
+        }
+        catch (BackEndException e)
+        {
+            // Also a refusal: what it still has must not be taken for the memory of the next life.
+            Break(e.Message);
+        }
+    }
+
     internal void Activate(VirtioActivation activation) => Post(() =>
     {
         _activation = activation;
+        _hasDriver = true;
         _featuresTold = false;
     });
 
@@ -98,8 +119,14 @@ public sealed partial class VhostUserBackEnd
     /// <summary>Lets the back-end serve all queues that are to be served and are not.</summary>
     private void BringUp()
     {
-        if (_channel is not { } channel || _activation is not { } activation || _needsReset || !Array.Exists(_rings, ring => ring.IsWanted && !ring.IsServed))
+        if (_activation is not { } activation || _needsReset || !Array.Exists(_rings, ring => ring.IsWanted && !ring.IsServed))
             return;
+        if (_channel is not { } channel)
+        {
+            if (!IsLookedFor)
+                NeedsReset("it has no back-end any more, and none is looked for, as reconnect=off says");
+            return;
+        }
         try
         {
             foreach (Ring ring in _rings)
@@ -117,8 +144,22 @@ public sealed partial class VhostUserBackEnd
         }
         catch (BackEndException e) when (e.IsRefusal)
         {
-            StopServed();
             NeedsReset($"its back-end could not be started: {e.Message}");
+            Undo();
+        }
+    }
+
+    /// <summary>Stops what was started of a start that was refused.</summary>
+    private void Undo()
+    {
+        try
+        {
+            StopServed();
+        }
+        catch (BackEndException e)
+        {
+            // Also a refusal: a queue that may still be served must not be taken for one that is not.
+            Break(e.Message);
         }
     }
 
@@ -135,10 +176,10 @@ public sealed partial class VhostUserBackEnd
             channel.Send(FrontEndRequest.SetVringNum, new VringState(index, setup.Size), acknowledged: false);
             channel.Send(FrontEndRequest.SetVringBase, new VringState(index, Ring.ToBase(setup.State, IsPacked)), acknowledged: false);
             TellAddress(channel, ring);
-            channel.Send(FrontEndRequest.SetVringErr, (ulong)index, [_ringError.Number]);
-            channel.Send(FrontEndRequest.SetVringCall, (ulong)index, [setup.Call!.Number]);
+            channel.Send(FrontEndRequest.SetVringErr, (ulong)index, [_ringError.Share()]);
+            channel.Send(FrontEndRequest.SetVringCall, (ulong)index, [setup.Call!.Share()]);
             // The last of a queue: some start it here, and not when it is enabled.
-            channel.Send(FrontEndRequest.SetVringKick, (ulong)index, [setup.Doorbell.Number]);
+            channel.Send(FrontEndRequest.SetVringKick, (ulong)index, [setup.Doorbell.Share()]);
             ring.IsServed = true;
         }
         bool enables = (Offer.Features & VhostUserFeatures.ProtocolFeatures) != 0;
@@ -154,6 +195,21 @@ public sealed partial class VhostUserBackEnd
             // For what was made available while nobody listened: the driver will not say so again.
             ring.Setup.Doorbell.Signal();
         }
+        Announce(channel);
+    }
+
+    /// <summary>A network card that came from somewhere else says where it is now (SEND_RARP), where its driver does not do so itself.</summary>
+    private void Announce(MainChannel channel)
+    {
+        bool wanted = _announces && Offer.Has(ProtocolFeatures.Rarp) && !_activation!.Has(Devices.Net.NetFeatures.GuestAnnounce);
+        _announces = false;
+        if (!wanted)
+            return;
+        // The address in the order of its bytes, in the first six of eight.
+        Span<byte> address = stackalloc byte[sizeof(ulong)];
+        address.Clear();
+        ReadConfiguration(0, address[..6]);
+        channel.Send(FrontEndRequest.SendRarp, System.Runtime.InteropServices.MemoryMarshal.Read<ulong>(address));
     }
 
     private void TellAddress(MainChannel channel, Ring ring)
@@ -170,7 +226,7 @@ public sealed partial class VhostUserBackEnd
         channel.Send(FrontEndRequest.SetVringAddr, address, acknowledged: logs);
     }
 
-    private void TellFeatures(MainChannel channel, VirtioActivation activation)
+    private void TellFeatures(MainChannel channel, VirtioActivation activation, bool acknowledged = false)
     {
         if (_featuresTold)
             return;
@@ -179,7 +235,7 @@ public sealed partial class VhostUserBackEnd
         ulong features = (activation.Features & Offer.Features & ~VhostUserFeatures.NotForGuests) | (Offer.Features & VhostUserFeatures.ProtocolFeatures);
         if (_dirtyLog != null)
             features |= VhostUserFeatures.LogAll;
-        channel.Send(FrontEndRequest.SetFeatures, features, acknowledged: _dirtyLog != null);
+        channel.Send(FrontEndRequest.SetFeatures, features, acknowledged: acknowledged || _dirtyLog != null);
         _featuresTold = true;
     }
 
@@ -283,7 +339,7 @@ public sealed partial class VhostUserBackEnd
 
     private void ResetBackEnd()
     {
-        _needsReset = false;
+        _needsReset = _hasDriver = false;
         _featuresTold = _inflightTold = false;
         // It was of the requests of another driver.
         _inflight?.Dispose();

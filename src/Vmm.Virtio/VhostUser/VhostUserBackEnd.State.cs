@@ -45,6 +45,7 @@ public sealed partial class VhostUserBackEnd
             if (!HasState)
                 throw BackEndException.Refused("it cannot take one (it lacks the protocol feature DEVICE_STATE)");
             Load(_channel ?? throw BackEndException.Broken("there is none"), state);
+            _announces = true;
             return true;
         }
         catch (BackEndException e)
@@ -86,7 +87,7 @@ public sealed partial class VhostUserBackEnd
             throw BackEndException.Refused($"it refused SET_DEVICE_STATE_FD (its answer is {answer})");
         }
         if ((answer & VringDescriptor.NoDescriptor) == 0)
-            return NotBlocking(another ?? throw BackEndException.Broken("it says that its answer to SET_DEVICE_STATE_FD came with a descriptor, and none came"));
+            return OwnOf(another ?? throw BackEndException.Broken("it says that its answer to SET_DEVICE_STATE_FD came with a descriptor, and none came"), direction);
         if (another != null)
         {
             another.Dispose();
@@ -94,6 +95,23 @@ public sealed partial class VhostUserBackEnd
         }
         int copy = LibC.fcntl(ours.Number, LibC.F_DUPFD_CLOEXEC, 0);
         return copy >= 0 ? NotBlocking(new FileDescriptor(copy)) : throw BackEndException.Refused($"there is no descriptor for it: {LibC.strerror(LibC.errno)}");
+    }
+
+    /// <summary>
+    /// Opens the back-end's pipe for us alone: whoever has the same open file could make it blocking. Nothing but a pipe is taken, since a
+    /// file of a file system in user space, for one, lets us wait for ever.
+    /// </summary>
+    private static unsafe FileDescriptor OwnOf(FileDescriptor pipe, uint direction)
+    {
+        using (pipe)
+        {
+            statx status;
+            if (LibC.statx(pipe.Number, "", LibC.AT_EMPTY_PATH | LibC.AT_STATX_DONT_SYNC, LibC.STATX_TYPE, &status) < 0 || (status.stx_mode & LibC.S_IFMT) != LibC.S_IFIFO)
+                throw BackEndException.Broken("its answer to SET_DEVICE_STATE_FD came with a descriptor that is no pipe");
+            int access = direction == DeviceStateTransfer.Save ? LibC.O_RDONLY : LibC.O_WRONLY;
+            int own = LibC.open($"/proc/self/fd/{pipe.Number}", access | LibC.O_NONBLOCK | LibC.O_CLOEXEC, 0);
+            return own >= 0 ? new FileDescriptor(own) : throw BackEndException.Broken($"the pipe that it gives for its state cannot be opened: {LibC.strerror(LibC.errno)}");
+        }
     }
 
     private static FileDescriptor NotBlocking(FileDescriptor descriptor)
@@ -106,6 +124,7 @@ public sealed partial class VhostUserBackEnd
     {
         using var state = new MemoryStream();
         byte[] buffer = new byte[64 << 10];
+        long deadline = Environment.TickCount64 + _settings.Timeouts.Stop;
         while (true)
         {
             nint count;
@@ -120,12 +139,13 @@ public sealed partial class VhostUserBackEnd
                 state.Write(buffer, 0, (int)count);
                 continue;
             }
-            Await(pipe, LibC.POLLIN, "does not finish giving its state");
+            Await(pipe, LibC.POLLIN, deadline, "does not finish giving its state");
         }
     }
 
     private unsafe void WriteAll(FileDescriptor pipe, ReadOnlySpan<byte> state)
     {
+        long deadline = Environment.TickCount64 + _settings.Timeouts.Stop;
         while (!state.IsEmpty)
         {
             nint count;
@@ -134,12 +154,12 @@ public sealed partial class VhostUserBackEnd
             if (count >= 0)
                 state = state[(int)count..];
             else
-                Await(pipe, LibC.POLLOUT, "does not take all of its state");
+                Await(pipe, LibC.POLLOUT, deadline, "does not take all of its state");
         }
     }
 
     /// <summary>After a read or a write that failed: waits where that can help.</summary>
-    private unsafe void Await(FileDescriptor pipe, short events, string does)
+    private static unsafe void Await(FileDescriptor pipe, short events, long deadline, string does)
     {
         int error = LibC.errno;
         if (error == LibC.EINTR)
@@ -147,7 +167,9 @@ public sealed partial class VhostUserBackEnd
         if (error != LibC.EAGAIN)
             throw BackEndException.Broken($"the way for its state failed: {LibC.strerror(error)}");
         var wanted = new pollfd { fd = pipe.Number, events = events };
-        if (LibC.poll(&wanted, 1, _settings.Timeouts.Stop) == 0)
+        // All in all: it could give a byte now and then, and go on for ever.
+        long left = deadline - Environment.TickCount64;
+        if (left <= 0 || LibC.poll(&wanted, 1, (int)left) == 0)
             throw BackEndException.Broken($"it {does} in time");
     }
 

@@ -22,6 +22,10 @@ public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
     // So often is somebody looked for who can never be taken.
     private const int RefusedRetry = 1_000;
 
+    // At least so long between two looks at errors on queues, and between two sentences that are the same. Milliseconds.
+    private const int RingErrorPause = 100;
+    private const int SayAgain = 10_000;
+
     private readonly VhostUserSettings _settings;
     private readonly Action<string> _log;
     private readonly EventNotifier _wake = new();
@@ -38,6 +42,10 @@ public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
     private BackEndChannel? _requests;
     private long _retryAt;
     private string? _lastFailure;
+    private string? _saidOnce;
+    private long _saidOnceAt;
+    private long _nextRingError;
+    private bool _ringErrorTold;
 
     // Set by the request channel's thread.
     private string? _channelEnded;
@@ -186,7 +194,7 @@ public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
         }
         catch (BackEndException e) when (e.IsRefusal)
         {
-            Say(e.Message);
+            SayOnce(e.Message);
         }
         catch (BackEndException e)
         {
@@ -204,13 +212,19 @@ public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
     {
         pollfd* wanted = stackalloc pollfd[3];
         wanted[0] = new pollfd { fd = _wake.Number, events = LibC.POLLIN };
-        wanted[1] = new pollfd { fd = _ringError.Number, events = LibC.POLLIN };
+        // Who is gone may have it still.
+        wanted[1] = new pollfd { fd = _channel != null ? _ringError.Number : -1, events = LibC.POLLIN };
         // Below 0, poll leaves it out.
         wanted[2] = new pollfd { fd = _channel?.Number ?? _listener?.Number ?? -1, events = LibC.POLLIN };
         if (_channel == null && !IsLookedFor)
             wanted[2].fd = -1;
         long now = Environment.TickCount64;
         long at = Math.Min(_channel == null && IsLookedFor && _listener == null ? _retryAt : long.MaxValue, _channel != null ? ConfigurationDue : long.MaxValue);
+        if (_nextRingError > now)
+        {
+            wanted[1].fd = -1;
+            at = Math.Min(at, _channel != null ? _nextRingError : at);
+        }
         // As a server, somebody who was refused may be back at once.
         if (_channel == null && _listener != null && _retryAt > now)
             (wanted[2].fd, at) = (-1, _retryAt);
@@ -232,10 +246,13 @@ public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
             throw BackEndException.Broken(clause);
         if (ChannelHasInput)
             throw _channel.Explain();
-        if (_ringError.TryConsume())
+        if (Environment.TickCount64 >= _nextRingError && _ringError.TryConsume())
         {
             Counters.CountRingError();
-            Say("its back-end reports an error on one of its queues");
+            _nextRingError = Environment.TickCount64 + RingErrorPause;
+            if (!_ringErrorTold)
+                Say("its back-end reports an error on one of its queues");
+            _ringErrorTold = true;
         }
         ReadChangedConfiguration();
     }
@@ -247,6 +264,16 @@ public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
             var wanted = new pollfd { fd = _channel!.Number, events = LibC.POLLIN };
             return LibC.poll(&wanted, 1, 0) > 0;
         }
+    }
+
+    /// <summary>Says what a guest or a back-end can make happen all the time, but not all the time.</summary>
+    private void SayOnce(string clause)
+    {
+        long now = Environment.TickCount64;
+        if (clause == _saidOnce && now - _saidOnceAt < SayAgain)
+            return;
+        (_saidOnce, _saidOnceAt) = (clause, now);
+        Say(clause);
     }
 
     private void Say(string clause) => _log($"{_settings.Id}: {clause}");

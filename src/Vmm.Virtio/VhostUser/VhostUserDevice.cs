@@ -1,4 +1,5 @@
 using Vmm.Core.Interop;
+using Vmm.Core.Locking;
 using Vmm.Core.Memory;
 using Vmm.Devices;
 using Vmm.Virtio.Devices;
@@ -22,7 +23,7 @@ public sealed class VhostUserDevice : VirtioDevice
     private readonly VirtQueueState[] _stopped;
 
     // Over the question whether the back-end may map now, and the mapping: nothing is mapped after all was taken away.
-    private readonly Lock _mappingLock = new();
+    private readonly OrderedLock _mappingLock = new(LockRank.DeviceMappings);
     private bool _acceptsMappings;
 
     /// <summary>Makes the device of a back-end.</summary>
@@ -40,7 +41,7 @@ public sealed class VhostUserDevice : VirtioDevice
     }
 
     /// <inheritdoc/>
-    public override ulong OfferedFeatures => (_backEnd.Offer.Features & ~VhostUserFeatures.NotForGuests & ~_backEnd.Settings.RefusedFeatures) | _backEnd.Settings.OwnFeatures;
+    public override ulong OfferedFeatures => (_backEnd.Features & ~VhostUserFeatures.NotForGuests & ~_backEnd.Settings.RefusedFeatures) | _backEnd.Settings.OwnFeatures;
 
     /// <inheritdoc/>
     public override IReadOnlyList<ushort> QueueSizes => _backEnd.Settings.QueueSizes;
@@ -141,7 +142,7 @@ public sealed class VhostUserDevice : VirtioDevice
     {
         if (Find(mapping.Region) is not { } window || (mapping.Flags & ~SharedMemoryMapping.Writable) != 0)
             return LibC.EINVAL;
-        lock (_mappingLock)
+        using (_mappingLock.Enter())
         {
             // A device that was not started, or was stopped, does nothing by itself.
             return _acceptsMappings
@@ -156,28 +157,28 @@ public sealed class VhostUserDevice : VirtioDevice
     {
         if (Find(mapping.Region) is not { } window)
             return LibC.EINVAL;
-        lock (_mappingLock)
+        using (_mappingLock.Enter())
             return _acceptsMappings ? window.TryUnmap(mapping.Offset, mapping.Length) : LibC.EBUSY;
     }
 
     /// <summary>The back-end is about to serve queues.</summary>
     internal void AcceptMappings()
     {
-        lock (_mappingLock)
+        using (_mappingLock.Enter())
             _acceptsMappings = true;
     }
 
     /// <summary>It serves none any more.</summary>
     internal void RefuseMappings()
     {
-        lock (_mappingLock)
+        using (_mappingLock.Enter())
             _acceptsMappings = false;
     }
 
     /// <summary>Takes all mappings away, and says whether there were any. None comes after it until the back-end serves again.</summary>
     internal bool DropMappings()
     {
-        lock (_mappingLock)
+        using (_mappingLock.Enter())
         {
             _acceptsMappings = false;
             bool any = false;

@@ -21,6 +21,11 @@ public sealed record VhostUserSettings
     public bool Server { get; init; }
 
     /// <summary>
+    /// Somebody starts the back-end together with us, and its socket may be there before it listens: it is waited for longer.
+    /// </summary>
+    public bool IsBeingStarted { get; init; }
+
+    /// <summary>
     /// How long to wait between two tries to connect to a back-end that went away, in milliseconds; null where the device is to stay broken
     /// then. As a server, any back-end that comes is taken at once.
     /// </summary>
@@ -54,6 +59,9 @@ public sealed record VhostUserSettings
 
     /// <summary>Deadlines.</summary>
     internal VhostUserTimeouts Timeouts { get; init; } = new();
+
+    /// <summary>How long the first answer of a connection may take. Milliseconds.</summary>
+    internal int FirstAnswer => IsBeingStarted ? Timeouts.Start : Timeouts.Request;
 
     /// <summary>What may be accepted of the protocol.</summary>
     internal ulong WantedProtocolFeatures => Protocol.ProtocolFeatures.Implemented | (Type == VirtioDeviceType.Network ? Protocol.ProtocolFeatures.Network : 0);

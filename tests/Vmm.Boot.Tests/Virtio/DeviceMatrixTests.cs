@@ -54,4 +54,24 @@ public sealed class DeviceMatrixTests(VirtioHost host, ITestOutputHelper log)
         run.AssertChecks(log);
         Assert.Equal(0, run.ExitCode);
     }
+
+    [SkippableFact]
+    public async Task A_guest_without_MSI_shares_its_lines()
+    {
+        host.Require();
+        GuestRun run = await host.Run(
+            new GuestMachine("debian-13-disk", "pci", Packed: false)
+            {
+                // More devices than there are lines: some share one.
+                Disks = [new GuestDisk(await host.FreshRoot("debian-13-disk")), new GuestDisk(await host.EmptyFile("scratch", 64), 1, "scratch")],
+                Tap = "vmmtest1",
+                Rng = true,
+                Balloon = 0,
+                Words = "pci=nomsi",
+                Script = "sh /run/vmm/intx.sh",
+            },
+            TimeSpan.FromMinutes(6));
+        run.AssertChecks(log);
+        Assert.Equal(0, run.ExitCode);
+    }
 }

@@ -50,11 +50,20 @@ public sealed record GuestMachine(string Image, string Bus, bool Packed)
     /// <summary>Threads that serve the devices.</summary>
     public int IoThreads { get; init; } = 1;
 
+    /// <summary>Where its root is, as the kernel's command line says it.</summary>
+    public string Root { get; init; } = "root=/dev/vda";
+
+    /// <summary>More words for the kernel.</summary>
+    public string Words { get; init; } = "";
+
+    /// <summary>More options of vmm, as those of devices with external back-ends; QEMU has none of them.</summary>
+    public IReadOnlyList<string> Options { get; init; } = [];
+
     /// <summary>What the guest runs.</summary>
     public string Script { get; init; } = "true";
 
     private string CommandLine =>
-        "console=ttyS0 quiet panic=-1 root=/dev/vda vmm.console=hvc0 vmm.end=poweroff vmm.run64="
+        $"console=ttyS0 quiet panic=-1 {Root} {Words} vmm.console=hvc0 vmm.end=poweroff vmm.run64="
         + Convert.ToBase64String(Encoding.UTF8.GetBytes(Script));
 
     /// <summary>vmm's arguments.</summary>
@@ -79,6 +88,7 @@ public sealed record GuestMachine(string Image, string Bus, bool Packed)
             words.AddRange(["--pmem", $"file={pmem}{ring}"]);
         if (Watchdog)
             words.AddRange(["--watchdog", "reset"]);
+        words.AddRange(Options);
         return words;
     }
 

@@ -1,3 +1,4 @@
+using Vmm.Sandbox;
 using Xunit.Abstractions;
 
 namespace Vmm.Boot.Tests.Virtio;
@@ -79,5 +80,38 @@ public sealed class MemoryDeviceTests(VirtioHost host, ITestOutputHelper log)
             s_limit);
         run.AssertChecks(log);
         Assert.Equal(0, run.ExitCode);
+    }
+
+    public static TheoryData<string, string> RootRows()
+    {
+        var rows = new TheoryData<string, string> { { "debian-13-disk", "pci" } };
+        if (VirtioHost.Full)
+        {
+            rows.Add("debian-12-disk", "mmio");
+            rows.Add("debian-13-disk", "mmio");
+        }
+        return rows;
+    }
+
+    [SkippableTheory]
+    [MemberData(nameof(RootRows))]
+    public async Task A_guest_lives_on_persistent_memory_without_a_page_cache(string image, string bus)
+    {
+        host.Require();
+        Skip.If(VirtioHost.Peer, "the file is a disk, which QEMU's memory backends do not take");
+        string root = await host.FreshRoot(image);
+        const string script = ". /run/vmm/checks.sh; check root_is_dax grep -q '^/dev/pmem0 / ext4 .*dax' /proc/mounts; check no_disk test ! -e /dev/vda; "
+            + "dd if=/dev/urandom of=/root/file bs=64k count=64 2>/dev/null; sum=$(sha256sum < /root/file); sync; echo 3 > /proc/sys/vm/drop_caches; "
+            + "check root_keeps_data test \"$(sha256sum < /root/file)\" = \"$sum\"; fact sum $sum; "
+            + "mount -o remount,ro /; outcome end ok";
+        GuestRun run = await host.Run(
+            new GuestMachine(image, bus, Packed: false) { Pmem = root, Root = "root=/dev/pmem0 rootflags=dax", Script = script }, s_limit);
+        run.AssertChecks(log);
+        Assert.Equal(0, run.ExitCode);
+
+        // What the guest wrote to its memory is in the file, and the file system is in order.
+        CommandResult found = await host.Shell($"e2fsck -fn {root} >/tmp/fsck 2>&1 && mkdir -p /tmp/root && mount -o ro {root} /tmp/root && sha256sum < /tmp/root/root/file; umount /tmp/root");
+        Assert.True(found.ExitCode == 0, found.Output + found.Error);
+        Assert.Contains("VMM-FACT sum " + found.Output[..64], run.Output, StringComparison.Ordinal);
     }
 }

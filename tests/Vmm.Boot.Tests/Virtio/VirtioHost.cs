@@ -28,6 +28,9 @@ public sealed class VirtioHost : IAsyncLifetime
     /// <summary>Whether QEMU runs the guests in place of vmm.</summary>
     public static bool Peer { get; } = Environment.GetEnvironmentVariable("VMM_TEST_PEER") == "qemu";
 
+    /// <summary>Whether guests run in the sandbox.</summary>
+    public bool InSandbox => _boot.InSandbox;
+
     /// <summary>A file or directory for a test's own use, on the machine where the guests run; in memory.</summary>
     public string Scratch => _boot.Scratch;
 
@@ -84,6 +87,16 @@ public sealed class VirtioHost : IAsyncLifetime
         string copy = $"{Scratch}/{image}-{number}.ext4";
         await Must($"cp --reflink=auto --sparse=always {_boot.Image(image, "root.ext4")} {copy}");
         return copy;
+    }
+
+    /// <summary>Skips the calling test, visibly, where a program is missing that it needs on the host. The sandbox has them all.</summary>
+    public async Task RequireProgram(string program)
+    {
+        CommandResult found = await _boot.Shell($"PATH=$PATH:/usr/libexec:/usr/lib/qemu; command -v {program}");
+        if (found.ExitCode == 0)
+            return;
+        Assert.False(_boot.InSandbox || Environment.GetEnvironmentVariable("VMM_REQUIRE_BOOT") == "1", $"{program} is not there.");
+        Skip.If(true, $"{program} is not there");
     }
 
     /// <summary>A new empty file of that size, sparse and in memory.</summary>

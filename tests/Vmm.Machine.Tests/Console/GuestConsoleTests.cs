@@ -165,6 +165,29 @@ public sealed class GuestConsoleTests : IDisposable
     }
 
     [Fact]
+    public void A_client_that_stops_reading_holds_up_a_guest_only_for_a_while()
+    {
+        using var console = new ConnectionConsole(new SocketEnd(_path), input: false, patienceMilliseconds: 500);
+        console.Start(null);
+        using Socket client = Connect();
+        var vcpu = new Thread(() =>
+        {
+            for (int i = 0; i < 40_000; i++)
+                console.Write("A line of a hundred bytes, which is what this one is, with all the dots that it takes to get there...\n"u8);
+            console.Write("the end"u8);
+        });
+        vcpu.Start();
+        Assert.True(vcpu.Join(30_000), "The client that does not read holds up the guest.");
+
+        // It reads again: what was on its way, what is lost, and the newest; and then it is a client like any other.
+        string all = ReceiveUntil(client, "the end");
+        Assert.StartsWith("A line", all, StringComparison.Ordinal);
+        Assert.Matches(@"\[vmm: [1-9][0-9]+ bytes of earlier output are lost\]", all);
+        console.Write("more"u8);
+        Assert.Equal("more", Receive(client, 4));
+    }
+
+    [Fact]
     public void A_client_that_closes_its_sending_side_still_gets_the_answer()
     {
         using GuestConsole console = GuestConsole.Open(new ConsoleConfig(ConsoleBackend.Socket, _path), Events, input: true);
@@ -279,6 +302,16 @@ public sealed class GuestConsoleTests : IDisposable
         var client = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified) { ReceiveTimeout = 20_000 };
         client.Connect(new UnixDomainSocketEndPoint(_path));
         return client;
+    }
+
+    private static string ReceiveUntil(Socket client, string end)
+    {
+        client.ReceiveTimeout = 10_000;
+        var all = new StringBuilder();
+        byte[] buffer = new byte[65536];
+        while (all.Length < end.Length || all.ToString(all.Length - end.Length, end.Length) != end)
+            all.Append(Encoding.ASCII.GetString(buffer, 0, client.Receive(buffer)));
+        return all.ToString();
     }
 
     private static string Receive(Socket client, int count)

@@ -27,8 +27,8 @@ public static partial class Scenarios
         yield return Fault("channel-iotlb", "asks for a translation, which was not negotiated", "refuse it", Bare(1, Refusal) with { Payload = new byte[32] });
         yield return Fault("channel-vring-call", "interrupts in band, which was not negotiated", "refuse it", Bare(4, Refusal) with { Payload = new byte[8] });
         yield return Fault("channel-shared-object", "adds a shared object, which was not negotiated", "refuse it", Bare(6, Refusal) with { Payload = new byte[16] });
-        yield return Fault("channel-reply-flag", "sends a reply to nothing", "refuse it or end the channel", Bare(2, RefusalOrEnd, Asking | MessageFlags.Reply)) with { ChannelLives = false };
-        yield return Fault("channel-version-2", "speaks another version", "refuse it or end the channel", Bare(2, RefusalOrEnd, 2 | MessageFlags.NeedReply)) with { ChannelLives = false };
+        yield return Fault("channel-reply-flag", "sends a reply to nothing", "refuse it or end the channel", Bare(2, RefusalOrEnd, Asking | MessageFlags.Reply)) with { ChannelLives = false, MayBreak = true };
+        yield return Fault("channel-version-2", "speaks another version", "refuse it or end the channel", Bare(2, RefusalOrEnd, 2 | MessageFlags.NeedReply)) with { ChannelLives = false, MayBreak = true };
         yield return Fault("channel-half-a-header", "sends half a header and then nothing", "keep the connection and the guest running",
             Bare(2, Nothing) with { Cut = 6 }) with
         { ChannelLives = false };

@@ -57,6 +57,7 @@ public static partial class Scenarios
         yield return Of("payload-of-64-kib", "maps with a payload that no message has", "refuse it or end the channel", Map(0, 0, Page, RefusalOrEnd) with { PayloadLength = 65536 }) with
         {
             ChannelLives = false,
+            MayBreak = true,
         };
         yield return Of("without-need-reply", "maps without asking for an answer", "not answer", Map(0, 0, Page, Nothing) with { Flags = MessageFlags.Version }, Unmap(0, 0, Page, Success));
         yield return Of("truncated-later", "cuts the file that it has mapped", "still unmap it", Map(0, 0, 16 * Page, Success) with { TruncateAfter = 0 }, Unmap(0, 0, 16 * Page, Success));

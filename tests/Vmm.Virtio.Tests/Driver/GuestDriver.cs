@@ -151,6 +151,7 @@ public sealed class GuestDriver : IDisposable
         foreach (EventNotifier call in _calls)
             call.Dispose();
         _ram.Dispose();
+        Assert.Empty(Core.Locking.LockWitness.Violations);
     }
 
     private EventNotifier? CallOf(DriverQueue queue) => _calls.Length == 0 ? null : _calls[queue.Index];

@@ -361,6 +361,8 @@ public sealed class VirtioMmioTransportTests : IDisposable
         {
             state with { Version = 2 }, state with { Type = VirtioDeviceType.Network }, state with { Mmio = null }, state with { Device = null },
             state with { Queues = [queue] }, state with { Queues = [queue, queue, queue with { Size = 17 }] }, state with { Status = 11, DriverFeatures = 1 },
+            state with { Status = 7 }, state with { Status = 4, DriverFeatures = VirtioFeatures.Version1 }, state with { Status = 11 },
+            state with { Status = 15, DriverFeatures = VirtioFeatures.Version1, HasUnknownFeatures = true },
         })
         {
             Assert.Throws<VmmException>(() => _mmio.Restore(wrong));

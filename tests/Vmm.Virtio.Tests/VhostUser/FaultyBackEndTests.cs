@@ -37,7 +37,7 @@ public sealed class FaultyBackEndTests
         var backEnd = new BackEndOfTest(new EchoDevice()) { Config = [1, 2, 3, 4] };
         PlannedFault planned = backEnd.Plan(request, Find(name), times: int.MaxValue);
         // What comes after the last answer is only found afterwards.
-        bool late = name is "close-after" or "twice" && request == FrontEndRequest.SET_BACKEND_REQ_FD;
+        bool late = name is "close-after" or "twice" && request == FrontEndRequest.GET_CONFIG;
         using var fixture = new FrontEndFixture(backEnd, settings => settings with { Timeouts = settings.Timeouts with { Request = 200 } }, connect: false);
         if (late)
         {

@@ -14,7 +14,7 @@ public sealed class LifeCycleTests
     {
         using var fixture = new FrontEndFixture(new BackEndOfTest(new EchoDevice(2)) { Config = [1, 2, 3, 4] });
         Assert.Equal(
-            ["GET_FEATURES", "GET_PROTOCOL_FEATURES", "SET_PROTOCOL_FEATURES", "SET_OWNER", "GET_QUEUE_NUM", "GET_MAX_MEM_SLOTS", "GET_CONFIG", "SET_BACKEND_REQ_FD"],
+            ["GET_FEATURES", "GET_PROTOCOL_FEATURES", "SET_PROTOCOL_FEATURES", "SET_OWNER", "GET_QUEUE_NUM", "GET_MAX_MEM_SLOTS", "SET_BACKEND_REQ_FD", "GET_CONFIG"],
             fixture.BackEnd.Transcript.Names);
         fixture.BackEnd.Transcript.Clear();
         fixture.Driver.Start();
@@ -290,6 +290,45 @@ public sealed class LifeCycleTests
     }
 
     [Fact]
+    public void A_network_card_is_told_its_mtu_and_announces_itself_where_it_was_moved_to()
+    {
+        var backEnd = new BackEndOfTest(new EchoDevice(2)) { StateToSave = [1], QueueCount = 1 };
+        backEnd.ProtocolFeatures |= ProtocolFeatures.RARP | ProtocolFeatures.NET_MTU;
+        using var fixture = new FrontEndFixture(backEnd, settings => settings with
+        {
+            Type = VirtioDeviceType.Network,
+            Configuration = [0x52, 1, 2, 3, 4, 5, 1, 0, 1, 0, 0, 0],
+            ConfigurationLength = 0,
+            Mtu = 9000,
+        });
+        Assert.Equal(9000UL, BitConverter.ToUInt64(Assert.Single(backEnd.Transcript.Requests(FrontEndRequest.NET_SET_MTU)).Payload));
+        fixture.Driver.Start();
+        fixture.AssertServes();
+        Assert.Equal(0, backEnd.Transcript.Count(FrontEndRequest.SEND_RARP));
+        fixture.Driver.Reset();
+        fixture.FrontEnd.LoadState([1]);
+        fixture.Driver.Start();
+        fixture.AssertServes();
+        fixture.Driver.Restart();
+        fixture.AssertServes();
+        Assert.Equal([0x52, 1, 2, 3, 4, 5, 0, 0], Assert.Single(backEnd.Transcript.Requests(FrontEndRequest.SEND_RARP)).Payload);
+        Assert.Empty(backEnd.Violations);
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void Bit_21_is_shared_memory_only_where_it_is_said_to_be(bool quirk)
+    {
+        var backEnd = new BackEndOfTest(new ShmemDevice([1 << 20]));
+        backEnd.ProtocolFeatures = (backEnd.ProtocolFeatures & ~ProtocolFeatures.SHMEM) | (ProtocolFeatures)(1UL << 21);
+        using var fixture = new FrontEndFixture(backEnd, settings => settings with { SharedMemoryIsBit21 = quirk });
+        Assert.Equal(quirk ? 1 : 0, fixture.Device.SharedMemory.Count);
+        Assert.Equal(quirk, ((ulong)backEnd.Session!.AckedProtocolFeatures & (1UL << 21)) != 0);
+        Assert.Equal(quirk ? 1 : 0, backEnd.Transcript.Count(FrontEndRequest.GET_SHMEM_CONFIG));
+    }
+
+    [Fact]
     public void A_back_end_without_state_saves_none()
     {
         var backEnd = new BackEndOfTest(new EchoDevice());
@@ -336,6 +375,9 @@ public sealed class LifeCycleTests
         fixture.Driver.Queues[0].Add([new(page, 8), new(page + 8, 8, Writable: true)]);
         fixture.Driver.Queues[0].Kick();
         fixture.Driver.Queues[0].WaitUsed();
+        // A page is noted after it is written: all are once the queue has stopped.
+        VirtQueueState[] states = fixture.Driver.Stop();
+        Assert.Equal(2, states[0].NextAvailable);
         var dirty = new List<ulong>();
         log.Take(dirty.Add);
         Assert.Contains(page, dirty);
@@ -344,6 +386,7 @@ public sealed class LifeCycleTests
         log.Take(dirty.Add);
         Assert.Empty(dirty);
         fixture.FrontEnd.StopLogging();
+        fixture.Driver.Restart();
         fixture.AssertServes();
         log.Take(dirty.Add);
         Assert.Empty(dirty);

@@ -10,10 +10,6 @@ namespace Vmm.Virtio.Devices.Block;
 /// A raw image file or a block device, opened and locked. It outlives the devices that are made on it: a machine that restarts makes
 /// its devices anew, and nobody else can take the image meanwhile.
 /// </summary>
-/// <remarks>
-/// The lock is on the open file description (F_OFD_SETLK): it ends with <see cref="Dispose"/> or with the process, however that ends,
-/// and other programs that lock images by their first byte see it too.
-/// </remarks>
 public sealed unsafe class DiskImage : IDisposable
 {
     /// <summary>The unit of addresses and sizes (VIRTIO 1.3 §5.2.4), whatever the block size.</summary>
@@ -142,17 +138,11 @@ public sealed unsafe class DiskImage : IDisposable
 
     private static void Lock(BlockConfig config, int fd)
     {
-        var wanted = new flock { l_type = config.ReadOnly ? F_RDLCK : F_WRLCK };
-        if (fcntl(fd, F_OFD_SETLK, &wanted) == 0)
+        int error = FileLock.TryTake(fd, write: !config.ReadOnly);
+        if (error == 0)
             return;
-        int error = errno;
-        if (error is not (EAGAIN or EACCES))
-        {
-            // A file system without locks (some network ones) is used without; two writers are then the user's to avoid.
-            if (error is EOPNOTSUPP or ENOSYS or ENOLCK)
-                return;
+        if (error != EAGAIN)
             throw Failed(config.Path, "lock", error);
-        }
         throw VmmException.Configuration(
             $"The disk image {config.Path} is in use by another machine or program. Stop that one, or give each its own copy" +
             (config.ReadOnly ? "; one that is written cannot be shared." : "; several can share an image only if all of them open it read-only (readonly=on)."));

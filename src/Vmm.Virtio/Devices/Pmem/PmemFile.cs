@@ -55,6 +55,7 @@ public sealed unsafe class PmemFile : IDisposable
         FileDescriptor file = OpenFile(config);
         try
         {
+            Lock(config, file);
             ulong fileLength = LengthOf(config, file);
             ulong length = AlignUp(config.Size ?? fileLength, MemoryLayout.PmemUnit);
             (HostMapping reservation, nint address) = Map(config, file, fileLength, length);
@@ -106,6 +107,20 @@ public sealed unsafe class PmemFile : IDisposable
             EACCES or EPERM => $"{Doing(config)}: permission denied; make it writable for this user, or use discard_writes=on.",
             int error => $"{Doing(config)}: {strerror(error)}.",
         });
+    }
+
+    /// <summary>One machine writes it, or several read it: pages that two guests believe to be theirs alone would be nobody's.</summary>
+    private static void Lock(PmemConfig config, FileDescriptor file)
+    {
+        int error = FileLock.TryTake(file.Number, write: !config.DiscardWrites);
+        if (error == EAGAIN)
+        {
+            throw VmmException.Configuration(
+                $"{Doing(config)}: it is in use by another machine or program. Stop that one, or give each its own copy" +
+                (config.DiscardWrites ? "; one that is written cannot be shared." : "; several can share a file only if all of them use discard_writes=on."));
+        }
+        if (error != 0)
+            throw VmmException.Host($"{Doing(config)}: it cannot be locked: {strerror(error)}.");
     }
 
     private static ulong LengthOf(PmemConfig config, FileDescriptor file)

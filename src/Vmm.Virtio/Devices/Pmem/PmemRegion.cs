@@ -1,5 +1,6 @@
 using Vmm.Core.Bus;
 using Vmm.Core.Interop;
+using Vmm.Core.Locking;
 using Vmm.Core.Memory;
 using Vmm.Virtio.SharedMemory;
 
@@ -17,7 +18,7 @@ internal sealed unsafe class PmemRegion : SharedMemoryRegion
     private readonly HostBackedMemory _behind;
     private readonly ulong _fileLength;
     private readonly ulong _home;
-    private readonly Lock _lock = new();
+    private readonly OrderedLock _lock = new(LockRank.SharedMemory);
     private GuestMemory? _memory;
     private ulong _address;
     private bool _removed;
@@ -58,7 +59,7 @@ internal sealed unsafe class PmemRegion : SharedMemoryRegion
     /// <inheritdoc/>
     public override void Place(ulong? guestAddress)
     {
-        lock (_lock)
+        using (_lock.Enter())
         {
             ulong address = guestAddress ?? _home;
             if (_removed || (address == _address && _mapping.HasSlot))
@@ -73,7 +74,7 @@ internal sealed unsafe class PmemRegion : SharedMemoryRegion
     /// <inheritdoc/>
     internal override void ShareWithDevices(GuestMemory memory)
     {
-        lock (_lock)
+        using (_lock.Enter())
         {
             _memory = memory;
             memory.SetVanishing(this, new AddressRange(_address, Length), _mapping.Host);
@@ -87,7 +88,7 @@ internal sealed unsafe class PmemRegion : SharedMemoryRegion
         if (shown == 0)
             return GuestFaultAnswer.Unexplained;
         ulong left = FaultableMemory.LengthLeft((byte*)_mapping.Host, shown);
-        lock (_lock)
+        using (_lock.Enter())
         {
             if (left == shown || _removed || _mapping.Shown <= left)
                 return GuestFaultAnswer.Unexplained;
@@ -102,7 +103,7 @@ internal sealed unsafe class PmemRegion : SharedMemoryRegion
     /// <summary>Takes it away for good.</summary>
     internal void Remove()
     {
-        lock (_lock)
+        using (_lock.Enter())
         {
             _removed = true;
             _mapping.Hide();

@@ -80,7 +80,7 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
     {
         if (offset >= Config)
         {
-            lock (_core.Gate)
+            using (_core.Gate.Enter())
                 _core.ReadConfiguration(offset - Config, data);
             return;
         }
@@ -97,7 +97,7 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
         }
         else
         {
-            lock (_core.Gate)
+            using (_core.Gate.Enter())
             {
                 _core.Settle();
                 value = ReadRegister((int)offset);
@@ -111,7 +111,7 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
     {
         if (offset >= Config)
         {
-            lock (_core.Gate)
+            using (_core.Gate.Enter())
             {
                 _core.Settle();
                 if (!_core.IsResetting)
@@ -133,7 +133,7 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
                 break;
             default:
                 TransportQueue? queue;
-                lock (_core.Gate)
+                using (_core.Gate.Enter())
                 {
                     _core.Settle();
                     if (!_core.IsResetting)
@@ -155,7 +155,7 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
         var spin = default(SpinWait);
         while (true)
         {
-            lock (_core.Gate)
+            using (_core.Gate.Enter())
             {
                 _core.Settle();
                 if (!_core.IsResetting && queue is not { Ending: QueueEnding.Disable })
@@ -169,14 +169,14 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
     /// <inheritdoc/>
     public void Pause()
     {
-        lock (_core.Gate)
+        using (_core.Gate.Enter())
             _core.Pause();
     }
 
     /// <inheritdoc/>
     public void Resume()
     {
-        lock (_core.Gate)
+        using (_core.Gate.Enter())
             _core.Resume();
         // The edge of an interrupt that was pending when the state was saved was another machine's.
         if (CurrentInterruptStatus != 0)
@@ -186,7 +186,7 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
     /// <inheritdoc/>
     public VirtioTransportState Save()
     {
-        lock (_core.Gate)
+        using (_core.Gate.Enter())
             return _core.Save() with { Mmio = new VirtioMmioState((uint)Volatile.Read(ref _interruptStatus), _shmSelect) };
     }
 
@@ -196,7 +196,7 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
         ArgumentNullException.ThrowIfNull(state);
         if (state.Mmio is not { } mmio)
             throw VmmException.Configuration($"Cannot restore {Device.Id}: it was not on the MMIO bus when it was saved. Put it on the bus that it was on.");
-        lock (_core.Gate)
+        using (_core.Gate.Enter())
         {
             _core.Check(state);
             Volatile.Write(ref _interruptStatus, (int)mmio.InterruptStatus & (UsedBuffer | ConfigurationChange));

@@ -100,7 +100,7 @@ internal sealed partial class VirtioPciTransport : IPciFunction, IVirtioTranspor
     /// </summary>
     internal void AssignBars(ulong registers, ulong? sharedMemory = null)
     {
-        lock (_core.Gate)
+        using (_core.Gate.Enter())
         {
             _bars[0].Assigned = registers;
             _bars[1].Assigned = sharedMemory ?? 0;
@@ -111,7 +111,7 @@ internal sealed partial class VirtioPciTransport : IPciFunction, IVirtioTranspor
     /// <inheritdoc/>
     public void ReadConfiguration(int offset, Span<byte> data)
     {
-        lock (_core.Gate)
+        using (_core.Gate.Enter())
         {
             if (TouchesAccessData(offset, data.Length))
                 ReadThroughCapability();
@@ -123,7 +123,7 @@ internal sealed partial class VirtioPciTransport : IPciFunction, IVirtioTranspor
     /// <inheritdoc/>
     public void WriteConfiguration(int offset, ReadOnlySpan<byte> data)
     {
-        lock (_core.Gate)
+        using (_core.Gate.Enter())
         {
             bool wasMaster = IsBusMaster;
             PciConfigurationChanges changes = _configuration.Write(offset, data);
@@ -143,7 +143,7 @@ internal sealed partial class VirtioPciTransport : IPciFunction, IVirtioTranspor
     /// <inheritdoc cref="IPciFunction.Reset"/>
     public void Reset()
     {
-        lock (_core.Gate)
+        using (_core.Gate.Enter())
         {
             _core.Reset();
             _configuration.Reset();
@@ -157,21 +157,21 @@ internal sealed partial class VirtioPciTransport : IPciFunction, IVirtioTranspor
     /// <inheritdoc/>
     public void Pause()
     {
-        lock (_core.Gate)
+        using (_core.Gate.Enter())
             _core.Pause();
     }
 
     /// <inheritdoc/>
     public void Resume()
     {
-        lock (_core.Gate)
+        using (_core.Gate.Enter())
             _core.Resume();
     }
 
     /// <inheritdoc/>
     public VirtioTransportState Save()
     {
-        lock (_core.Gate)
+        using (_core.Gate.Enter())
         {
             (byte isr, ushort vector, ushort[] vectors) = _interrupts.Save();
             return _core.Save() with { Pci = new VirtioPciState(_configuration.Save(), isr, vector, vectors, _interrupts.Msix.Save()) };
@@ -184,7 +184,7 @@ internal sealed partial class VirtioPciTransport : IPciFunction, IVirtioTranspor
         ArgumentNullException.ThrowIfNull(state);
         if (state.Pci is not { } pci || pci.QueueVectors.Length != _connected.Length)
             throw VmmException.Configuration($"Cannot restore {Device.Id}: it was not on the PCI bus, or not with the same queues, when it was saved. Restore with the configuration that it was saved with.");
-        lock (_core.Gate)
+        using (_core.Gate.Enter())
         {
             _core.Check(state);
             _configuration.Restore(pci.Configuration);
@@ -199,7 +199,7 @@ internal sealed partial class VirtioPciTransport : IPciFunction, IVirtioTranspor
     /// <inheritdoc/>
     public void Dispose()
     {
-        lock (_core.Gate)
+        using (_core.Gate.Enter())
         {
             if (_disposed)
                 return;

@@ -334,15 +334,20 @@ public sealed class TapTrafficTests
         {
             _thread = new Thread(() =>
             {
-                using var socket = new UdpClient(new IPEndPoint(TapHost.Address(network + 1), 0)) { EnableBroadcast = true };
+                // From many ports: the host spreads its packets over the pairs by these, and each pair is to get some.
+                UdpClient[] sockets = new UdpClient[32];
+                for (int i = 0; i < sockets.Length; i++)
+                    sockets[i] = new UdpClient(new IPEndPoint(TapHost.Address(network + 1), 0)) { EnableBroadcast = true };
                 byte[] data = new byte[1000];
                 var to = new IPEndPoint(TapHost.Address(network + 255), 7777);
                 while (!_stopping)
                 {
-                    for (int i = 0; i < 100; i++)
-                        socket.Send(data, data.Length, to);
+                    for (int i = 0; i < 96; i++)
+                        sockets[i % sockets.Length].Send(data, data.Length, to);
                     Thread.Sleep(1);
                 }
+                foreach (UdpClient socket in sockets)
+                    socket.Dispose();
             })
             { IsBackground = true };
             _thread.Start();

@@ -49,6 +49,23 @@ public sealed unsafe class PmemFileTests : IDisposable
     }
 
     [Fact]
+    public void A_file_has_one_writer_or_several_readers()
+    {
+        string path = Make(2 * MiB);
+        var writes = new PmemConfig(path);
+        var reads = new PmemConfig(path, DiscardWrites: true);
+        using (PmemFile.Open(writes))
+        {
+            Assert.Contains("in use", Assert.Throws<VmmException>(() => PmemFile.Open(writes)).Message, StringComparison.Ordinal);
+            Assert.Contains("in use", Assert.Throws<VmmException>(() => PmemFile.Open(reads)).Message, StringComparison.Ordinal);
+        }
+        using (PmemFile.Open(reads))
+        using (PmemFile.Open(reads))
+            Assert.Contains("discard_writes", Assert.Throws<VmmException>(() => PmemFile.Open(writes)).Message, StringComparison.Ordinal);
+        PmemFile.Open(writes).Dispose();
+    }
+
+    [Fact]
     public void Discarded_writes_are_seen_by_the_guest_only()
     {
         string path = Make(2 * MiB);

@@ -18,7 +18,8 @@ check mkfs mke2fs -F -b 4096 /dev/pmem0
 check mount_dax sh -c 'mount -t ext4 -o dax=always /dev/pmem0 /mnt && grep -q "pmem0 /mnt ext4.*dax=always" /proc/mounts'
 head -c 4194304 /dev/zero > /mnt/f
 check stores mem /mnt/f 0 rw put 70000 persistent sync
-check churns mem churn 200 7 /mnt/f
+head -c 4194304 /dev/zero > /mnt/g
+check churns mem churn 200 7 /mnt/g
 check host_has_it hears 1 "grep -c persistent $pmem"
 check umount umount /mnt
 outcome end ok

@@ -1,4 +1,4 @@
-# Throughput, and what the VMM spends on it. From the environment: seconds (of each fio run), bytes (of each iperf3 run).
+# Throughput, and what the VMM spends on it. From the environment: seconds (of each run), rounds.
 # Says VMM-BENCH NAME OPERATIONS-PER-SECOND OPERATIONS CPU-NANOSECONDS GUEST-TICKS; an operation of the network is a MiB.
 . /run/vmm/checks.sh
 host=192.168.77.1
@@ -30,17 +30,23 @@ block() {
 random() { unit=4 block --rw=randread --bs=4k --iodepth=32; }
 sequential() { unit=1024 block --rw=read --bs=1M --iodepth=4; }
 tcp() {
-    megabits=$(iperf3 -c $host -n "$bytes" -f m "$@" | awk '/receiver/ { print $(NF - 2) }')
-    operations=$((bytes / 1048576))
-    rate=$(awk "BEGIN { print $megabits * 1000000 / 8 / 1048576 }")
+    # By time: iperf3 notices the end of a number of bytes only at its next whole second.
+    set -- $(iperf3 -c $host -t "$seconds" -J "$@" | awk '
+        /"sum_received"/ { received = 1 }
+        received && /"bytes"/ { bytes = $2 + 0 }
+        received && /"bits_per_second"/ { printf "%.0f %.3f\n", bytes, $2 / 8 / 1048576; exit }')
+    operations=$(($1 / 1048576))
+    rate=$2
 }
 send() { tcp; }
 receive() { tcp -R; }
 
 unit=4 block --rw=randread --bs=4k --iodepth=32 # warms up
-measure block-random-4k random
-measure block-sequential-1M sequential
 tcp
-measure net-send send
-measure net-receive receive
+for round in $(seq "${rounds:-1}"); do
+    measure block-random-4k random
+    measure block-sequential-1M sequential
+    measure net-send send
+    measure net-receive receive
+done
 outcome end ok

@@ -125,6 +125,27 @@ net_load() {
     network
 }
 check rebind_net_under_load net_load
+# Rings that are stopped, resized and started again one by one while frames pass, both ways; on PCI only, as far as Linux goes.
+ring_reset() {
+    network || return 1
+    timeout 60 iperf3 -c $host -t 4 --bidir > /tmp/iperf 2>&1 &
+    load=$!
+    sleep 1
+    count=0
+    while [ $count -lt "$rounds" ]; do
+        for size in 64 128 256; do
+            ethtool -G eth0 rx $size tx $size || { kill $load; return 1; }
+        done
+        count=$((count + 1))
+    done
+    ethtool -g eth0
+    # The connection outlives it.
+    wait $load && network
+}
+if [ "$(cut -c 41 /sys/class/net/eth0/device/features)" = 1 ]; then
+    check ring_reset_under_load ring_reset
+    cat /tmp/iperf | grep receiver
+fi
 transfer_check transfer_after_rebind
 ask 'echo $(ls /proc/$pid/fd | wc -l) $(ls /proc/$pid/task | wc -l)'
 fact descriptors_and_threads "$before" then "$answer"

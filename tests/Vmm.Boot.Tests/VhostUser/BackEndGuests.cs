@@ -1,0 +1,69 @@
+using Vmm.Boot.Tests.Virtio;
+using Vmm.Sandbox;
+using Xunit.Abstractions;
+
+namespace Vmm.Boot.Tests.VhostUser;
+
+/// <summary>What the tests with real back-ends share.</summary>
+internal static class BackEndGuests
+{
+    /// <summary>How long a guest may take.</summary>
+    public static TimeSpan Limit { get; } = VirtioHost.Full ? TimeSpan.FromMinutes(60) : TimeSpan.FromMinutes(10);
+
+    /// <summary>How often drivers leave and come back.</summary>
+    public static int Rounds { get; } = VirtioHost.Full ? 100 : 3;
+
+    /// <summary>What fio writes and verifies, as fio writes a size.</summary>
+    public static string FioSize { get; } = Environment.GetEnvironmentVariable("VMM_TEST_FIO_SIZE") ?? (VirtioHost.Full ? "32m" : "1m");
+
+    /// <summary>Where vmm writes its metrics in a test.</summary>
+    public static string Metrics(VirtioHost host) => $"{host.Scratch}/metrics.jsonl";
+
+    /// <summary>The options that all of them have.</summary>
+    public static string[] Options(VirtioHost host) => ["--on-reboot", "restart", "--metrics", $"file={Metrics(host)},interval=1"];
+
+    /// <summary>
+    /// Starts a back-end beside the guest, and again whenever it ends, as a service manager would; its end is the end of what is returned.
+    /// </summary>
+    /// <param name="host">Where.</param>
+    /// <param name="name">For its files.</param>
+    /// <param name="command">It; "exec" will be put before.</param>
+    public static async Task<IAsyncDisposable> Start(VirtioHost host, string name, string command)
+    {
+        string script = $"{host.Scratch}/{name}.sh";
+        string file = $"{host.Scratch}/{name}.pid";
+        await Must(host, $"cat > {script} <<'END'\n(while test ! -e {file}.end; do sh -c 'echo $$ > {file}; exec {command}'; sleep 0.2; done) > {host.Scratch}/{name}.log 2>&1 < /dev/null\nEND\n"
+            + $"rm -f {file} {file}.end; setsid sh {script} > /dev/null 2>&1 < /dev/null & for i in 1 2 3 4 5 6 7 8 9; do test -s {file} && exit; sleep 0.2; done; exit 1");
+        return new Service(host, file);
+    }
+
+    /// <summary>Runs the guest and looks at what it found.</summary>
+    public static async Task Check(VirtioHost host, GuestMachine machine, ITestOutputHelper log)
+    {
+        await Must(host, $"rm -f {Metrics(host)}");
+        GuestRun run = await host.Run(machine, Limit);
+        run.AssertChecks(log);
+        Assert.Equal(0, run.ExitCode);
+    }
+
+    /// <summary>Runs a shell line where the guests run, which is not to fail.</summary>
+    public static async Task Must(VirtioHost host, string line)
+    {
+        CommandResult result = await host.Shell(line, TimeSpan.FromMinutes(1));
+        Assert.True(result.ExitCode == 0, $"{line}: {result.Output}{result.Error}");
+    }
+
+    private sealed class Service(VirtioHost host, string file) : IAsyncDisposable
+    {
+        public async ValueTask DisposeAsync() =>
+            await Must(host, $"touch {file}.end; kill $(cat {file}) 2>/dev/null; cat {file}.log 2>/dev/null; true");
+    }
+}
+
+/// <summary>A host of their own for the tests with real back-ends: a sandbox has no places for more disks than those of the other tests.</summary>
+[CollectionDefinition(Name)]
+public sealed class BackEndCollection : ICollectionFixture<VirtioHost>
+{
+    /// <summary>The collection's name.</summary>
+    public const string Name = "back-ends";
+}
