@@ -31,7 +31,7 @@ public sealed class ShmemTests(BootHost host, ITestOutputHelper log)
             Prepare = "mkdir share",
             BackEnd = "--device=fs --dir=share --tag=t --window=8M",
             Devices = ["--fs", "tag=t,socket=socket"],
-            Environment = VirtioHost.Full ? "files=8 megabytes=256 rounds=20000" : "files=8 megabytes=64 rounds=150",
+            Environment = VirtioHost.Full ? "files=8 megabytes=256 rounds=20000" : "files=8 megabytes=32 rounds=150",
         }.Run(host, log, s_limit);
         Assert.Equal("ok none", run.Violations);
         Assert.InRange(run.Counters["shm0_maps"], 32, long.MaxValue);
