@@ -8,7 +8,7 @@ namespace Vmm.Boot.Tests.VhostUser;
 internal static class BackEndGuests
 {
     /// <summary>How long a guest may take.</summary>
-    public static TimeSpan Limit { get; } = VirtioHost.Full ? TimeSpan.FromMinutes(60) : TimeSpan.FromMinutes(10);
+    public static TimeSpan Limit { get; } = VirtioHost.Full ? TimeSpan.FromMinutes(60) : TimeSpan.FromMinutes(20);
 
     /// <summary>How often drivers leave and come back.</summary>
     public static int Rounds { get; } = VirtioHost.Full ? 100 : 3;
