@@ -60,6 +60,7 @@ public sealed partial class GuestRun
     [GeneratedRegex(@"^VMM-CODE (\d+)", RegexOptions.Multiline)]
     private static partial Regex Code();
 
-    [GeneratedRegex(@"^VMM-CHECK @(\S+) (\S+) ([^\r\n]*)", RegexOptions.Multiline)]
+    // A line of vmm's log may come before the end of the guest's line: both are in one stream here.
+    [GeneratedRegex(@"^VMM-CHECK @(\S+) (\S+) ([^\r\n]*?)(?=vmm: (?:warn|info|error): |\r|\n|\z)", RegexOptions.Multiline)]
     private static partial Regex CheckLine();
 }
