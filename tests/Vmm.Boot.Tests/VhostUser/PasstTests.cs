@@ -16,7 +16,7 @@ public sealed class PasstTests(VirtioHost host, ITestOutputHelper log)
     public static TheoryData<string, string> Rows()
     {
         var rows = new TheoryData<string, string> { { "debian-13-disk", "pci" } };
-        if (VirtioHost.Full)
+        if (VirtioHost.AllRows)
         {
             rows.Add("debian-12-disk", "pci");
             rows.Add("debian-12-disk", "mmio");
@@ -49,7 +49,7 @@ public sealed class PasstTests(VirtioHost host, ITestOutputHelper log)
             {
                 Disks = [new GuestDisk(await host.FreshRoot(image))],
                 Options = [.. BackEndGuests.Options(host), "--net", $"vhost_user=on,socket={folder}/socket"],
-                Script = $"bus={bus} metrics={BackEndGuests.Metrics(host)} bytes={(VirtioHost.Full ? 64 << 20 : 2 << 20)} host4={Host4} host6={Host6} back_end='cat {host.Scratch}/passt.pid' sh /run/vmm/passt.sh",
+                Script = $"bus={bus} metrics={BackEndGuests.Metrics(host)} bytes={(VirtioHost.Full ? 64 << 20 : 2 << 20)} rounds={VirtioHost.Rounds} host4={Host4} host6={Host6} back_end='cat {host.Scratch}/passt.pid' sh /run/vmm/passt.sh",
             },
             log);
     }

@@ -13,7 +13,7 @@ public sealed class StorageDaemonTests(VirtioHost host, ITestOutputHelper log)
     public static TheoryData<string, string> Rows()
     {
         var rows = new TheoryData<string, string> { { "debian-12-disk", "mmio" } };
-        if (VirtioHost.Full)
+        if (VirtioHost.AllRows)
         {
             rows.Add("debian-13-disk", "pci");
             rows.Add("debian-12-disk", "pci");

@@ -21,7 +21,7 @@ public sealed class DeviceMatrixTests(VirtioHost host, ITestOutputHelper log)
             { "debian-12-disk", "mmio", true, 4 },
             { "debian-13-disk", "mmio", false, 1 },
         };
-        if (VirtioHost.Full)
+        if (VirtioHost.AllRows)
         {
             rows.Add("debian-13-disk", "pci", true, 4);
             rows.Add("debian-13-disk", "pci", false, 4);
@@ -57,7 +57,7 @@ public sealed class DeviceMatrixTests(VirtioHost host, ITestOutputHelper log)
     public static TheoryData<string, string, bool> RebindRows()
     {
         var rows = new TheoryData<string, string, bool> { { "debian-13-disk", "mmio", true } };
-        if (VirtioHost.Full)
+        if (VirtioHost.AllRows)
         {
             rows.Add("debian-13-disk", "pci", false);
             rows.Add("debian-12-disk", "pci", true);

@@ -11,7 +11,7 @@ public sealed class KillTests(VirtioHost host, ITestOutputHelper log)
     public static TheoryData<string, string, bool> Rows()
     {
         var rows = new TheoryData<string, string, bool> { { "debian-13-disk", "pci", false } };
-        if (VirtioHost.Full)
+        if (VirtioHost.AllRows)
             rows.Add("debian-12-disk", "mmio", true);
         return rows;
     }

@@ -12,7 +12,7 @@ public sealed class MemoryDeviceTests(VirtioHost host, ITestOutputHelper log)
     public static TheoryData<string, string, bool> Rows()
     {
         var rows = new TheoryData<string, string, bool> { { "debian-13-disk", "pci", false } };
-        if (VirtioHost.Full)
+        if (VirtioHost.AllRows)
         {
             rows.Add("debian-12-disk", "pci", true);
             rows.Add("debian-12-disk", "mmio", false);
@@ -24,7 +24,7 @@ public sealed class MemoryDeviceTests(VirtioHost host, ITestOutputHelper log)
     public static TheoryData<string, string, bool> OomRows()
     {
         var rows = new TheoryData<string, string, bool> { { "debian-12-disk", "mmio", true } };
-        if (VirtioHost.Full)
+        if (VirtioHost.AllRows)
         {
             rows.Add("debian-12-disk", "pci", false);
             rows.Add("debian-13-disk", "pci", true);
@@ -85,7 +85,7 @@ public sealed class MemoryDeviceTests(VirtioHost host, ITestOutputHelper log)
     public static TheoryData<string, string> RootRows()
     {
         var rows = new TheoryData<string, string> { { "debian-13-disk", "pci" } };
-        if (VirtioHost.Full)
+        if (VirtioHost.AllRows)
         {
             rows.Add("debian-12-disk", "mmio");
             rows.Add("debian-13-disk", "mmio");

@@ -26,6 +26,9 @@ public sealed class VirtioHost : IAsyncLifetime
     /// <summary>Whether everything is run, and not only what fits into minutes.</summary>
     public static bool Full { get; } = Environment.GetEnvironmentVariable("VMM_TEST_FULL") == "1";
 
+    /// <summary>Whether every guest and bus is run, at whatever length.</summary>
+    public static bool AllRows { get; } = Full || Environment.GetEnvironmentVariable("VMM_TEST_ROWS") == "all";
+
     /// <summary>How often drivers leave and come back.</summary>
     public static int Rounds { get; } =
         Environment.GetEnvironmentVariable("VMM_TEST_ROUNDS") is { Length: > 0 } rounds ? int.Parse(rounds, CultureInfo.InvariantCulture) : Full ? 100 : 3;

@@ -53,7 +53,12 @@ public sealed class PasstStateTests : IDisposable
         second.FrontEnd.LoadState(File.ReadAllBytes(PathOf("state")));
         Begin(guest, second);
         if (repair)
+        {
             Assert.Equal("after, on the same connection"u8.ToArray(), guest.Echo(Port, "after, on the same connection"u8.ToArray()));
+            // As the pause of a machine does.
+            second.Driver.Restart();
+            Assert.Equal("after a pause"u8.ToArray(), guest.Echo(Port, "after a pause"u8.ToArray()));
+        }
         else
             guest.Resolve();
     }

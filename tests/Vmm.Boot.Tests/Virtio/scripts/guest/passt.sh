@@ -1,6 +1,6 @@
 # A network card of passt.
-# From the environment: back_end (words that find passt on the host), bus, metrics (the VMM's file), bytes (through the network), host4 and
-# host6 (addresses that are the host).
+# From the environment: back_end (words that find passt on the host), bus, metrics (the VMM's file), bytes (through the network), rounds (of unbind
+# and bind), host4 and host6 (addresses that are the host).
 . /run/vmm/checks.sh
 . /run/vmm/back-ends.sh
 
@@ -47,7 +47,14 @@ exits_of net_bytes $((bytes / 1500)) sh -c "timeout 60 iperf3 -c $host4 -n $byte
 # --- a driver that leaves and comes back
 device=$(basename "$(readlink -f /sys/class/net/eth0/device)")
 up() { rebind virtio_net "$device" /sys/class/net/eth0 && ip link set eth0 up && ip addr add 10.91.0.15/24 dev eth0 && ip route replace default via 10.91.0.2; }
-check rebind up
+ups() {
+    count=0
+    while [ $count -lt "$rounds" ]; do
+        up || { echo "round $count"; return 1; }
+        count=$((count + 1))
+    done
+}
+check rebind ups
 check iperf_after_rebind eventually sh -c "timeout 20 iperf3 -c $host4 -n 100000"
 
 # --- a back-end that dies under load: connections break, new ones work
