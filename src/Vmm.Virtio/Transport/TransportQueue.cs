@@ -19,12 +19,13 @@ internal enum QueueEnding
 /// <summary>Registers of one queue, as its driver has set them, and where it stands. Under the transport's lock.</summary>
 internal sealed class TransportQueue
 {
-    internal TransportQueue(int index, ushort maximumSize, bool hasCall)
+    internal TransportQueue(int index, ushort maximumSize, bool isServedByOthers)
     {
         Index = index;
         MaximumSize = maximumSize;
         Size = maximumSize;
-        Call = hasCall ? new EventNotifier() : null;
+        Doorbell = new EventNotifier(isServedByOthers);
+        Call = isServedByOthers ? new EventNotifier(isShared: true) : null;
     }
 
     internal int Index { get; }
@@ -33,7 +34,7 @@ internal sealed class TransportQueue
     internal ushort MaximumSize { get; }
 
     /// <summary>Signalled when the driver notifies.</summary>
-    internal EventNotifier Doorbell { get; } = new();
+    internal EventNotifier Doorbell { get; }
 
     /// <summary>Interrupts the driver, for a device with <see cref="VirtioDevice.HasExternalCalls"/>.</summary>
     internal EventNotifier? Call { get; }

@@ -29,7 +29,7 @@ public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
     private readonly VhostUserSettings _settings;
     private readonly Action<string> _log;
     private readonly EventNotifier _wake = new();
-    private readonly EventNotifier _ringError = new();
+    private readonly EventNotifier _ringError = new(isShared: true);
     private readonly Thread _worker;
     private readonly object _commandLock = new();
     private readonly Queue<Action> _commands = new();

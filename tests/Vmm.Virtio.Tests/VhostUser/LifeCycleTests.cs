@@ -227,7 +227,7 @@ public sealed class LifeCycleTests
     public void Rings_outside_of_memory_cost_the_device_only()
     {
         using var fixture = new FrontEndFixture(new BackEndOfTest(new EchoDevice()));
-        using var doorbell = new Core.Events.EventNotifier();
+        using var doorbell = new Core.Events.EventNotifier(isShared: true);
         fixture.Device.Activate(new VirtioActivation(fixture.Driver.Features, fixture.Driver.Memory, fixture.Driver.Host));
         fixture.Device.StartQueue(new VirtQueueSetup(0, 128, ulong.MaxValue - 4, 0x7000_0000_0000, 0, VirtQueueState.Initial, doorbell) { Call = doorbell });
         fixture.Device.QueuesStarted();
