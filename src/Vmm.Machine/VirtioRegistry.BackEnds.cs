@@ -118,6 +118,7 @@ internal sealed partial class VirtioRegistry
         VhostUserBackEnd backEnd = asked.Exec is { } command
             ? OpenStarted(Open(BackEndProcess.Start(settings.Id, command, asked.Reconnect != null, _report)), settings)
             : Open(VhostUserBackEnd.Open(settings, _report, settings.Server ? -1 : Patience));
+        _backEnds.Add(backEnd);
         int? mappings = asked.SharedMemoryMappings;
         Add(settings.Id, options, 0, around => new VhostUserDevice(
             backEnd, around.Slots, mappings is { } limit ? around.SharedMemory.ForDevice(limit) : around.SharedMemory.ForDevice()));

@@ -11,6 +11,7 @@ using Vmm.Virtio.Devices.Net;
 using Vmm.Virtio.Devices.Pmem;
 using Vmm.Virtio.Devices.Rng;
 using Vmm.Virtio.RateLimiting;
+using Vmm.Virtio.VhostUser;
 
 namespace Vmm.Machine;
 
@@ -23,6 +24,7 @@ internal sealed partial class VirtioRegistry : IDisposable
     private readonly VmConfig _config;
     private readonly List<VirtioPlan> _plans = [];
     private readonly List<IDisposable> _opened = [];
+    private readonly List<VhostUserBackEnd> _backEnds = [];
     private readonly Action<string> _report;
 
     /// <summary>Opens what the devices need.</summary>
@@ -59,6 +61,13 @@ internal sealed partial class VirtioRegistry : IDisposable
 
     /// <summary>Bytes of each persistent memory device, for the layout.</summary>
     internal IReadOnlyList<ulong> PmemSizes { get; private set; } = [];
+
+    /// <summary>The machine is about to end: no back-end process keeps it for long.</summary>
+    internal void BeginEnd()
+    {
+        foreach (VhostUserBackEnd backEnd in _backEnds)
+            backEnd.BeginEnd();
+    }
 
     public void Dispose()
     {

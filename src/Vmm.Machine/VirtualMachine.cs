@@ -102,6 +102,7 @@ public sealed partial class VirtualMachine : IDisposable
                 if (exit.Reason != VmExitReason.Reboot || _config.OnReboot.Action != RebootAction.Restart)
                 {
                     LetConsolesGo();
+                    _outside.Virtio.BeginEnd();
                     return exit;
                 }
             }

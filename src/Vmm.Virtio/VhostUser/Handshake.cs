@@ -17,6 +17,7 @@ internal static class Handshake
     internal static BackEndOffer Negotiate(MainChannel channel, VhostUserSettings settings, IBackEndRequests requests, out BackEndChannel? opened)
     {
         opened = null;
+        using MainChannel.Operation connecting = channel.Begin("begin the connection", settings.FirstAnswer + settings.Timeouts.Operation);
         ulong features = channel.Ask<ulong>(FrontEndRequest.GetFeatures, default, settings.FirstAnswer);
         ulong accepted = 0;
         if ((features & VhostUserFeatures.ProtocolFeatures) != 0)

@@ -22,7 +22,7 @@ public sealed partial class VhostUserBackEnd
     internal ulong Features => Offer.Features & ~Volatile.Read(ref _missing);
 
     /// <summary>Whether a lost back-end is to be replaced.</summary>
-    private bool IsLookedFor => _settings.Reconnect != null;
+    private bool IsLookedFor => _settings.Reconnect != null && !_isOver;
 
     /// <summary>The first one. Not on the worker, which has not begun.</summary>
     private void ConnectFirst(int patience, CancellationToken cancel)
@@ -86,6 +86,9 @@ public sealed partial class VhostUserBackEnd
         {
             // What the one before said at its end.
             Interlocked.Exchange(ref _channelEnded, null);
+            _talking = channel;
+            if (_isOver)
+                channel.Shutdown();
             BackEndOffer offer = Handshake.Negotiate(channel, _settings, this, out requests);
             if (refuse(offer) is { } clause)
                 throw BackEndException.Refused(clause);
@@ -168,10 +171,10 @@ public sealed partial class VhostUserBackEnd
         }
         ForgetConnection();
         bool hadMappings = _device?.DropMappings() ?? false;
-        Say($"lost its back-end: {clause}; {(IsLookedFor ? "the device stands still until another one is there" : "the device is broken, as reconnect=off says")}");
+        Say($"lost its back-end: {clause}; {(IsLookedFor ? "the device stands still until another one is there" : _isOver ? "the machine ends" : "the device is broken, as reconnect=off says")}");
         if (hadMappings)
             NeedsReset("its back-end went away, and with it what it had mapped into shared memory");
-        else if (!IsLookedFor && _activation != null)
+        else if (_settings.Reconnect == null && _activation != null)
             NeedsReset("its back-end went away");
         // At once, for one who is there already; but not all the time, if each that comes goes at once.
         long now = Environment.TickCount64;

@@ -51,6 +51,7 @@ public sealed partial class VhostUserBackEnd
     {
         if (_channel is not { } channel || _activation is not { } activation || !_featuresTold)
             return;
+        using MainChannel.Operation all = channel.Begin("switch its log", _settings.Timeouts.Operation);
         _featuresTold = false;
         TellFeatures(channel, activation, acknowledged: true);
         foreach (Ring ring in _rings)

@@ -50,8 +50,10 @@ public sealed partial class VhostUserBackEnd
     {
         try
         {
-            if (_channel is { } channel)
-                _memory.Withdraw(channel, Offer);
+            if (_channel is not { } channel)
+                return;
+            using MainChannel.Operation all = channel.Begin("let go of the guest's memory", _settings.Timeouts.Operation);
+            _memory.Withdraw(channel, Offer);
         }
         catch (BackEndException e)
         {
@@ -83,12 +85,14 @@ public sealed partial class VhostUserBackEnd
     internal QueueStop BeginStop(int index)
     {
         var stop = new QueueStop();
+        // Those that are asked at once have one deadline together.
+        long asked = Environment.TickCount64;
         Post(() =>
         {
             Ring ring = _rings[index];
             try
             {
-                Stop(ring);
+                Stop(ring, asked);
             }
             finally
             {
@@ -123,7 +127,7 @@ public sealed partial class VhostUserBackEnd
             return;
         if (_channel is not { } channel)
         {
-            if (!IsLookedFor)
+            if (_settings.Reconnect == null)
                 NeedsReset("it has no back-end any more, and none is looked for, as reconnect=off says");
             return;
         }
@@ -134,6 +138,7 @@ public sealed partial class VhostUserBackEnd
                 if (ring.IsWanted && !ring.IsServed)
                     CheckAreas(ring);
             }
+            using MainChannel.Operation all = channel.Begin("start the device", _settings.Timeouts.Operation);
             TellFeatures(channel, activation);
             _memory.Tell(channel, Offer, activation.Memory);
             TellInflight(channel);
@@ -152,9 +157,14 @@ public sealed partial class VhostUserBackEnd
     /// <summary>Stops what was started of a start that was refused.</summary>
     private void Undo()
     {
+        long now = Environment.TickCount64;
         try
         {
-            StopServed();
+            foreach (Ring ring in _rings)
+            {
+                if (ring.IsServed && _channel is { } channel)
+                    StopServed(channel, ring, now);
+            }
         }
         catch (BackEndException e)
         {
@@ -298,13 +308,15 @@ public sealed partial class VhostUserBackEnd
     }
 
     /// <summary>Stops one; its state says where it stands then.</summary>
-    private void Stop(Ring ring)
+    /// <param name="ring">Which.</param>
+    /// <param name="asked">When that was asked for, from which its deadline counts.</param>
+    private void Stop(Ring ring, long asked)
     {
         ring.IsWanted = false;
         try
         {
             if (ring.IsServed && _channel is { } channel)
-                StopServed(channel, ring);
+                StopServed(channel, ring, asked);
         }
         catch (BackEndException e)
         {
@@ -313,8 +325,9 @@ public sealed partial class VhostUserBackEnd
         }
     }
 
-    private void StopServed(MainChannel channel, Ring ring)
+    private void StopServed(MainChannel channel, Ring ring, long asked)
     {
+        using MainChannel.Operation all = channel.Begin("stop the device's queues", _settings.Timeouts.Stop, asked);
         if ((Offer.Features & VhostUserFeatures.ProtocolFeatures) != 0)
             channel.Send(FrontEndRequest.SetVringEnable, new VringState((uint)ring.Index, 0));
         VringState answer = channel.Ask<VringState, VringState>(FrontEndRequest.GetVringBase, new VringState((uint)ring.Index, 0), _settings.Timeouts.Stop);
@@ -326,15 +339,6 @@ public sealed partial class VhostUserBackEnd
         ring.IsServed = false;
         if (!Array.Exists(_rings, other => other.IsServed))
             _device?.RefuseMappings();
-    }
-
-    private void StopServed()
-    {
-        foreach (Ring ring in _rings)
-        {
-            if (ring.IsServed && _channel is { } channel)
-                StopServed(channel, ring);
-        }
     }
 
     private void ResetBackEnd()

@@ -35,7 +35,12 @@ public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
     private readonly Queue<Action> _commands = new();
     private readonly UnixListener? _listener;
     private readonly Func<UnixStream?>? _connect;
+    private readonly Timer _end;
     private bool _disposed;
+
+    // Nothing is said to anybody any more: a wait for this one is cut off, and no other is looked for. And the connection that a wait may be in.
+    private volatile bool _isOver;
+    private volatile MainChannel? _talking;
 
     // The worker's own.
     private MainChannel? _channel;
@@ -59,6 +64,7 @@ public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
         _rings = new Ring[settings.QueueSizes.Count];
         for (int i = 0; i < _rings.Length; i++)
             _rings[i] = new Ring(i);
+        _end = new Timer(_ => CutOff());
         _worker = new Thread(Main, maxStackSize: 512 * 1024) { IsBackground = true, Name = $"vu-{settings.Id}" };
     }
 
@@ -100,7 +106,22 @@ public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
         }
     }
 
-    /// <summary>Lets the back-end go. No device uses it any more.</summary>
+    /// <summary>
+    /// The machine is about to end: whatever is still to be said to the back-end is said soon (5 s), or it is cut off. Any thread.
+    /// </summary>
+    public void BeginEnd()
+    {
+        try
+        {
+            _ = _end.Change(_settings.Timeouts.End, Timeout.Infinite);
+        }
+        catch (ObjectDisposedException)
+        {
+            // It has ended.
+        }
+    }
+
+    /// <summary>Lets the back-end go, without waiting for it. No device uses it any more.</summary>
     public void Dispose()
     {
         lock (_commandLock)
@@ -110,6 +131,8 @@ public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
             _disposed = true;
             Monitor.PulseAll(_commandLock);
         }
+        _end.Dispose();
+        CutOff();
         _wake.Signal();
         if ((_worker.ThreadState & ThreadState.Unstarted) == 0)
             _worker.Join();
@@ -118,6 +141,14 @@ public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
         _listener?.Dispose();
         _wake.Dispose();
         _ringError.Dispose();
+    }
+
+    /// <summary>Ends the connection, whoever waits in it, for good. Any thread.</summary>
+    private void CutOff()
+    {
+        // In this order: who begins to talk looks the other way round.
+        _isOver = true;
+        _talking?.Shutdown();
     }
 
     /// <summary>Leaves the worker a command. They are done in their order.</summary>

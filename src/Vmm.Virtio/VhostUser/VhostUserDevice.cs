@@ -25,6 +25,7 @@ public sealed class VhostUserDevice : VirtioDevice
     // Over the question whether the back-end may map now, and the mapping: nothing is mapped after all was taken away.
     private readonly OrderedLock _mappingLock = new(LockRank.DeviceMappings);
     private bool _acceptsMappings;
+    private bool _disposed;
 
     /// <summary>Makes the device of a back-end.</summary>
     /// <param name="backEnd">It; outlives the device, which is its only one.</param>
@@ -194,6 +195,9 @@ public sealed class VhostUserDevice : VirtioDevice
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
     {
+        if (_disposed)
+            return;
+        _disposed = true;
         _backEnd.Detach(this);
         _ = DropMappings();
         foreach (SharedMemoryWindow window in _windows)
