@@ -18,7 +18,8 @@ namespace Vmm.Virtio;
 /// <see cref="StopQueue"/> once <see cref="IsQueueStopped"/> says of all that it does not wait. On virtio-pci that is asked when the driver
 /// reads a register, as it does until the reset is complete; on virtio-mmio the vCPU that wrote the register asks, with pauses between, and
 /// without the lock in these. A machine's pause, save, reset and end, a reset of the bus, and bus mastering switched off call
-/// <see cref="StopQueue"/> at once, after <see cref="BeginStopQueue"/> for all queues that run.
+/// <see cref="StopQueue"/> at once, after <see cref="BeginStopQueue"/> for all queues that run; but bus mastering does not where others serve
+/// the queues (<see cref="HasExternalCalls"/>), as no vCPU waits for these.
 /// </para>
 /// </remarks>
 public abstract class VirtioDevice : IDisposable

@@ -56,6 +56,9 @@ internal sealed class TransportQueue
     /// <summary>Why it is being stopped. It is enabled and running still, and its registers do not change.</summary>
     internal QueueEnding Ending { get; set; }
 
+    /// <summary>It is being stopped because the device has no access to memory, and is running still.</summary>
+    internal bool FallsSilent { get; set; }
+
     /// <summary>Where it begins when it is started.</summary>
     internal VirtQueueState Ring { get; set; } = VirtQueueState.Initial;
 

@@ -67,7 +67,7 @@ public sealed partial class VhostUserBackEnd
         _activation = activation;
         _hasDriver = true;
         _featuresTold = false;
-    });
+    }, CommandKind.Activate);
 
     /// <summary>Starts queues.</summary>
     internal void Start(IReadOnlyList<VirtQueueSetup> queues) => Post(() =>
@@ -110,7 +110,7 @@ public sealed partial class VhostUserBackEnd
     }
 
     /// <summary>The driver reset the device. Its queues have stopped.</summary>
-    internal void Reset() => Post(ResetBackEnd);
+    internal void Reset() => Post(ResetBackEnd, CommandKind.Reset);
 
     private bool IsPacked => _activation?.Has(VirtioFeatures.RingPacked) ?? false;
 

@@ -16,9 +16,6 @@ namespace Vmm.Virtio.VhostUser;
 /// </remarks>
 public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
 {
-    // A guest that resets its device over and over leaves commands faster than a slow back-end lets them be done: then it waits.
-    private const int MostCommands = 256;
-
     // So often is somebody looked for who can never be taken.
     private const int RefusedRetry = 1_000;
 
@@ -32,7 +29,7 @@ public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
     private readonly EventNotifier _ringError = new(isShared: true);
     private readonly Thread _worker;
     private readonly object _commandLock = new();
-    private readonly Queue<Action> _commands = new();
+    private readonly LinkedList<(CommandKind Kind, Action Action)> _commands = new();
     private readonly UnixListener? _listener;
     private readonly Func<UnixStream?>? _connect;
     private readonly Timer _end;
@@ -129,7 +126,6 @@ public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
             if (_disposed)
                 return;
             _disposed = true;
-            Monitor.PulseAll(_commandLock);
         }
         _end.Dispose();
         CutOff();
@@ -151,16 +147,20 @@ public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
         _talking?.Shutdown();
     }
 
-    /// <summary>Leaves the worker a command. They are done in their order.</summary>
-    private void Post(Action command)
+    /// <summary>
+    /// Leaves the worker a command, and does not wait, as a vCPU may be the caller. They are done in their order. A guest cannot leave many:
+    /// a queue that was started is stopped once, and started again only after the worker has stopped it; nor do resets add up.
+    /// </summary>
+    private void Post(Action command, CommandKind kind = CommandKind.Other)
     {
         lock (_commandLock)
         {
-            while (_commands.Count >= MostCommands && !_disposed)
-                Monitor.Wait(_commandLock);
             if (_disposed)
                 return;
-            _commands.Enqueue(command);
+            // A driver that got no further than this is forgotten, and so is a reset after a reset.
+            while (kind == CommandKind.Reset && _commands.Last?.Value.Kind is CommandKind.Activate or CommandKind.Reset)
+                _commands.RemoveLast();
+            _commands.AddLast((kind, command));
         }
         _wake.Signal();
     }
@@ -211,8 +211,10 @@ public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
     {
         lock (_commandLock)
         {
-            Monitor.PulseAll(_commandLock);
-            return _commands.TryDequeue(out command);
+            command = _commands.First?.Value.Action;
+            if (command != null)
+                _commands.RemoveFirst();
+            return command != null;
         }
     }
 
@@ -308,4 +310,12 @@ public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
     }
 
     private void Say(string clause) => _log($"{_settings.Id}: {clause}");
+
+    /// <summary>What a command is, where it makes another one superfluous.</summary>
+    private enum CommandKind
+    {
+        Other,
+        Activate,
+        Reset,
+    }
 }

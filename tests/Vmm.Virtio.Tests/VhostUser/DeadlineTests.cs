@@ -70,6 +70,41 @@ public sealed class DeadlineTests
     }
 
     [Fact]
+    public void No_vcpu_waits_for_one_that_is_slow_however_often_it_resets_the_device()
+    {
+        var backEnd = new BackEndOfTest(new EchoDevice()) { Config = [1, 2, 3, 4] };
+        using var fixture = new FrontEndFixture(backEnd, settings => settings with { Timeouts = settings.Timeouts with { Request = 20_000, ConfigurationReads = 0 } });
+        fixture.Driver.Start();
+        fixture.AssertServes();
+        fixture.Driver.Reset();
+        using var goesOn = new ManualResetEventSlim();
+        PlannedFault held = backEnd.Plan(FrontEndRequest.GET_CONFIG, Fault.Before((_, _) => goesOn.Wait()));
+        _ = backEnd.Session!.Channel!.ConfigChange();
+        fixture.WaitFor(() => held.Applied > 0, "the worker to be held up");
+        var vcpu = new Thread(() =>
+        {
+            for (int i = 0; i < 5_000; i++)
+            {
+                fixture.Device.Activate(new VirtioActivation(fixture.Driver.Features, fixture.Driver.Memory, fixture.Driver.Host));
+                fixture.Device.QueuesStarted();
+                fixture.Device.WriteConfiguration(0, [(byte)i]);
+                fixture.Device.Reset();
+            }
+        });
+        vcpu.Start();
+        bool done = vcpu.Join(10_000);
+        int before = backEnd.Transcript.Length;
+        goesOn.Set();
+        vcpu.Join();
+        Assert.True(done, "It waits.");
+        fixture.Driver.Start();
+        fixture.AssertServes();
+        // What was left for the worker was no more than the outcome.
+        Assert.InRange(backEnd.Transcript.Length - before, 0, 100);
+        Assert.Empty(backEnd.Violations);
+    }
+
+    [Fact]
     public void The_end_of_the_machine_does_not_wait_for_one_that_does_not_stop()
     {
         var backEnd = new BackEndOfTest(new EchoDevice());
