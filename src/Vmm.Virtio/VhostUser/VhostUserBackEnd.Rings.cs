@@ -118,6 +118,8 @@ public sealed partial class VhostUserBackEnd
     {
         _featuresTold = _inflightTold = _wasStarted = false;
         _memory.Forget();
+        foreach (Ring ring in _rings)
+            ring.Told = null;
     }
 
     /// <summary>Lets the back-end serve all queues that are to be served and are not.</summary>
@@ -305,6 +307,13 @@ public sealed partial class VhostUserBackEnd
             && _activation.Memory.Contains(setup.DeviceArea, IsPacked ? 4 : 6 + (8 * size));
         if (!inRam)
             throw BackEndException.Refused($"the driver's queue {ring.Index} is not in memory");
+        if (ring.IsPositionPossible(_activation.Memory, IsPacked))
+            return;
+        if (setup.State != ring.Told)
+            throw BackEndException.Refused($"the driver's queue {ring.Index} has more requests made available than it has room for, counted from {setup.State.NextAvailable}, where it stands");
+        // The next one begins where any does that takes over.
+        ring.Setup = setup with { State = ring.AfterLoss(_activation.Memory, IsPacked) };
+        throw BackEndException.Broken($"it said that queue {ring.Index} stands at 0x{setup.State.NextAvailable:x}, which cannot be");
     }
 
     /// <summary>Stops one; its state says where it stands then.</summary>
@@ -333,9 +342,10 @@ public sealed partial class VhostUserBackEnd
         VringState answer = channel.Ask<VringState, VringState>(FrontEndRequest.GetVringBase, new VringState((uint)ring.Index, 0), _settings.Timeouts.Stop);
         if (answer.Index != (uint)ring.Index)
             throw BackEndException.Broken($"it was asked to stop queue {ring.Index}, and answered for queue {answer.Index}");
-        if (ring.FromBase(answer.Number, IsPacked, _activation!.Memory) is not { } state)
+        if (ring.FromBase(answer.Number, IsPacked) is not { } state)
             throw BackEndException.Broken($"it says that queue {ring.Index} stands at 0x{answer.Number:x}, which cannot be");
         ring.Setup = ring.Setup with { State = state };
+        ring.Told = state;
         ring.IsServed = false;
         if (!Array.Exists(_rings, other => other.IsServed))
             _device?.RefuseMappings();
@@ -349,7 +359,7 @@ public sealed partial class VhostUserBackEnd
         _inflight?.Dispose();
         _inflight = null;
         foreach (Ring ring in _rings)
-            (ring.IsWanted, ring.Setup) = (false, default);
+            (ring.IsWanted, ring.Setup, ring.Told) = (false, default, null);
         if (_wasStarted && _channel is { } channel && Offer.Has(ProtocolFeatures.ResetDevice))
             channel.Send(FrontEndRequest.ResetDevice, default);
         _wasStarted = false;

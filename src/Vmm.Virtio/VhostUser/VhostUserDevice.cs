@@ -1,3 +1,4 @@
+using Vmm.Core;
 using Vmm.Core.Interop;
 using Vmm.Core.Locking;
 using Vmm.Core.Memory;
@@ -118,7 +119,18 @@ public sealed class VhostUserDevice : VirtioDevice
     }
 
     /// <inheritdoc/>
-    public override VirtioDeviceState Save() => new VhostUserState(_backEnd.SaveState());
+    /// <exception cref="VmmException">The back-end has a state that it does not give.</exception>
+    public override VirtioDeviceState Save()
+    {
+        // It maps nothing any more: its queues have stopped.
+        int mappings = _windows.Sum(window => window.Count);
+        if (mappings > 0 && !_backEnd.HasState)
+        {
+            throw VmmException.Host(
+                $"Cannot save the state of {Id}: its back-end has {mappings} mapping{(mappings == 1 ? "" : "s")} in shared memory, and cannot tell another one what they are (it lacks the protocol feature DEVICE_STATE). Let the guest unmount what is on it or unbind its driver first, or use a back-end with DEVICE_STATE.");
+        }
+        return new VhostUserState(_backEnd.SaveState());
+    }
 
     /// <inheritdoc/>
     public override void Restore(VirtioDeviceState state)

@@ -339,6 +339,38 @@ public sealed class LifeCycleTests
         Assert.Throws<VmmException>(() => fixture.FrontEnd.LoadState([1]));
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void A_machine_with_mappings_that_nobody_could_make_again_is_not_saved(bool hasState)
+    {
+        var backEnd = new BackEndOfTest(new ShmemDevice([1 << 20])) { StateToSave = [7] };
+        if (!hasState)
+            backEnd.ProtocolFeatures &= ~ProtocolFeatures.DEVICE_STATE;
+        using var fixture = new FrontEndFixture(backEnd);
+        fixture.Window(0).Place(1UL << 40);
+        fixture.Driver.Start();
+        fixture.AssertServes();
+        using var file = new Core.Interop.FileDescriptor(Core.Interop.LibC.memfd_create("mapped", Core.Interop.LibC.MFD_CLOEXEC));
+        Assert.Equal(0, Core.Interop.LibC.ftruncate(file.Number, 8192));
+        var mapping = new ShmemMapping(0, 0, 4096, 4096, 0);
+        Assert.True(backEnd.Session!.Channel!.Map(mapping, file.Number).IsSuccess);
+        fixture.Driver.Stop();
+        if (hasState)
+        {
+            // It makes them again by what it saved.
+            Assert.Equal([7], ((Vmm.Virtio.VhostUser.VhostUserState)fixture.Device.Save()).BackEnd);
+            return;
+        }
+        VmmException error = Assert.Throws<VmmException>(() => fixture.Device.Save());
+        Assert.Contains("Cannot save the state of vu0: its back-end has 1 mapping in", error.Message, StringComparison.Ordinal);
+        Assert.Contains("DEVICE_STATE", error.Message, StringComparison.Ordinal);
+        fixture.Driver.Restart();
+        Assert.True(backEnd.Session.Channel.Unmap(mapping).IsSuccess);
+        fixture.Driver.Stop();
+        Assert.Null(((Vmm.Virtio.VhostUser.VhostUserState)fixture.Device.Save()).BackEnd);
+    }
+
     public static TheoryData<string> StateFaults => ["refused", "check", "silent", "no-descriptor", "closes"];
 
     [Theory]
