@@ -26,16 +26,19 @@ internal sealed partial class VirtioRegistry : IDisposable
     private readonly List<IDisposable> _opened = [];
     private readonly List<VhostUserBackEnd> _backEnds = [];
     private readonly Action<string> _report;
+    private readonly CancellationToken _cancel;
 
     /// <summary>Opens what the devices need.</summary>
     /// <param name="config">Which devices there are.</param>
     /// <param name="console">Takes the virtio console's output.</param>
     /// <param name="report">Takes sentences about what goes wrong at a device.</param>
+    /// <param name="cancel">Ends a wait for back-end processes.</param>
     /// <exception cref="VmmException">A file or interface cannot be opened or does not fit its device, or a back-end is not there.</exception>
-    internal VirtioRegistry(VmConfig config, IBufferedCharacterSink console, Action<string> report)
+    internal VirtioRegistry(VmConfig config, IBufferedCharacterSink console, Action<string> report, CancellationToken cancel)
     {
         _config = config;
         _report = report;
+        _cancel = cancel;
         try
         {
             AddDisks();
