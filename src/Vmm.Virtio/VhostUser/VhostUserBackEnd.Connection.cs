@@ -38,7 +38,7 @@ public sealed partial class VhostUserBackEnd
                 TakeFirst(stream, cancel);
                 return;
             }
-            if (Environment.TickCount64 >= deadline || (_listener == null && error is not (LibC.ENOENT or LibC.ECONNREFUSED or LibC.EAGAIN)))
+            if (Environment.TickCount64 >= deadline || !MayPass(error))
                 throw NobodyCame(error);
             _ = cancel.WaitHandle.WaitOne(10);
         }
@@ -60,6 +60,7 @@ public sealed partial class VhostUserBackEnd
 
     private VmmException NobodyCame(int error) => _settings.IsBeingStarted
         ? VmmException.Host($"The back-end of {_settings.Id} has been started, and does not listen at {_settings.Socket}: {LibC.strerror(error)}. Correct exec=.")
+        : _settings.Server && !MayPass(error) ? VmmException.Host($"Cannot take a vhost-user back-end of {_settings.Id} that connects to {_settings.Socket}: {LibC.strerror(error)}.")
         : _settings.Server ? VmmException.Host($"No vhost-user back-end of {_settings.Id} has connected to {_settings.Socket}. Start it with that socket, as a client.")
         : VmmException.Host($"Cannot connect to the vhost-user back-end of {_settings.Id} at {_settings.Socket}: {LibC.strerror(error)}. Start the back-end first, or correct socket=.");
 
@@ -105,11 +106,14 @@ public sealed partial class VhostUserBackEnd
         }
     }
 
+    /// <summary>Whether it is nothing but nobody there yet.</summary>
+    private static bool MayPass(int error) => error is LibC.ENOENT or LibC.ECONNREFUSED or LibC.EAGAIN or LibC.EINTR;
+
     private UnixStream? FindSomebody(out int error)
     {
         error = LibC.EAGAIN;
         if (_listener != null)
-            return _listener.TryAccept();
+            return _listener.TryAccept(out error);
         if (_connect == null)
             return UnixStream.TryConnect(_settings.Socket, out error);
         return _connect();
@@ -119,8 +123,15 @@ public sealed partial class VhostUserBackEnd
     private void Reconnect()
     {
         _retryAt = Environment.TickCount64 + (_listener != null ? 0 : _settings.Reconnect ?? 0);
-        if (FindSomebody(out _) is not { } stream)
+        if (FindSomebody(out int error) is not { } stream)
+        {
+            if (MayPass(error))
+                return;
+            // Whoever connected is still waiting: without a pause he would be looked at all the time.
+            _retryAt = Environment.TickCount64 + RefusedRetry;
+            SayOnce($"no other back-end can be taken: {LibC.strerror(error)}");
             return;
+        }
         try
         {
             BackEndOffer now = Take(stream, offer => RefuseFirst(offer) ?? Offer.Refuse(offer, _hasDriver ? _activation!.Features : Features & ~VhostUserFeatures.NotForGuests & ~_settings.RefusedFeatures));

@@ -254,6 +254,43 @@ public sealed class HostileBackEndTests
         driver.Stop();
     }
 
+    [Fact]
+    public void A_socket_on_which_nobody_can_be_accepted_is_looked_at_now_and_then()
+    {
+        string socket = Path.Combine(Path.GetTempPath(), $"vmm-{Guid.NewGuid():N}");
+        using var fixture = new FrontEndFixture(new BackEndOfTest(new EchoDevice()), settings => settings with { Id = "looks", Server = true, Socket = socket });
+        fixture.Driver.Start();
+        fixture.AssertServes();
+        // As a process without a free descriptor has it: readable, and accept fails.
+        using (var nothing = new FileDescriptor(LibC.open("/dev/null", LibC.O_RDWR | LibC.O_CLOEXEC, 0)))
+            Assert.NotEqual(-1, Dup2(nothing.Number, DescriptorOf(socket)));
+        fixture.BackEnd.Session!.Disconnect();
+        fixture.WaitForLog("no other back-end can be taken");
+        long before = WorkerTicks();
+        Thread.Sleep(1_500);
+        // Of 150 ticks of 10 ms.
+        Assert.InRange(WorkerTicks() - before, 0, 30);
+        Assert.Equal(1, fixture.Log.Count(line => line.Contains("can be taken", StringComparison.Ordinal)));
+    }
+
+    private static int DescriptorOf(string listener)
+    {
+        // The fourth word says that it listens (__SO_ACCEPTCON).
+        string inode = File.ReadLines("/proc/net/unix").Where(line => line.EndsWith(listener, StringComparison.Ordinal))
+            .Select(line => line.Split(' ', StringSplitOptions.RemoveEmptyEntries)).Single(words => words[3] == "00010000")[6];
+        return int.Parse(
+            Path.GetFileName(Directory.GetFiles("/proc/self/fd").Single(link => new FileInfo(link).LinkTarget == $"socket:[{inode}]")),
+            System.Globalization.CultureInfo.InvariantCulture);
+    }
+
+    [System.Runtime.InteropServices.DllImport("libc", EntryPoint = "dup2")]
+    private static extern int Dup2(int from, int to);
+
+    /// <summary>Processor time of the device's worker.</summary>
+    private static long WorkerTicks() => Directory.GetDirectories("/proc/self/task")
+        .Where(task => File.ReadAllText($"{task}/comm").Trim() == "vu-looks")
+        .Sum(task => File.ReadAllText($"{task}/stat").Split(' ')[13..15].Sum(long.Parse));
+
     private static void Signal(FileDescriptor file) => Write(file, sizeof(ulong));
 
     private static unsafe void Write(FileDescriptor file, int count)
