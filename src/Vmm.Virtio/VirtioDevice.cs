@@ -64,6 +64,12 @@ public abstract class VirtioDevice : IDisposable
     public abstract int ConfigurationLength { get; }
 
     /// <summary>
+    /// Counts changes of the configuration space as they are made, for a device that makes them by itself: also before a driver is ready, and
+    /// at once with the change, where <see cref="IVirtioHost.SignalConfigurationChange"/> counts behind it.
+    /// </summary>
+    public virtual uint ConfigurationGeneration => 0;
+
+    /// <summary>
     /// Reads the configuration space; the access lies wholly inside it. Also called before the device is activated and while its
     /// queues run.
     /// </summary>

@@ -67,7 +67,7 @@ internal sealed partial class TransportCore : IVirtioHost, IDisposable
     internal byte VisibleStatus => Status is var status && (status & DriverBits) != 0 ? status : (byte)0;
 
     /// <summary>Changes with the configuration space (§2.5).</summary>
-    internal uint ConfigurationGeneration => Volatile.Read(ref _generation);
+    internal uint ConfigurationGeneration => Volatile.Read(ref _generation) + Device.ConfigurationGeneration;
 
     internal bool IsRunning => (Status & (DriverOk | DeviceNeedsReset | Failed)) == DriverOk;
 
@@ -282,7 +282,7 @@ internal sealed partial class TransportCore : IVirtioHost, IDisposable
         DeviceFeaturesSelect = state.DeviceFeaturesSelect;
         DriverFeaturesSelect = state.DriverFeaturesSelect;
         QueueSelect = state.QueueSelect;
-        Volatile.Write(ref _generation, state.ConfigurationGeneration);
+        Volatile.Write(ref _generation, state.ConfigurationGeneration - Device.ConfigurationGeneration);
         for (int i = 0; i < _queues.Length; i++)
         {
             VirtioQueueState saved = state.Queues[i];

@@ -64,6 +64,9 @@ public sealed class VhostUserDevice : VirtioDevice
     public override void ReadConfiguration(int offset, Span<byte> data) => _backEnd.ReadConfiguration(offset, data);
 
     /// <inheritdoc/>
+    public override uint ConfigurationGeneration => _backEnd.ConfigurationGeneration;
+
+    /// <inheritdoc/>
     public override void WriteConfiguration(int offset, ReadOnlySpan<byte> data) => _backEnd.WriteConfiguration(offset, data);
 
     /// <inheritdoc/>

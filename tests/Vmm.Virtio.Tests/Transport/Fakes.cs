@@ -65,6 +65,10 @@ internal sealed class FakeDevice(ushort[]? queueSizes = null, SharedMemoryRegion
 
     public override int ConfigurationLength => Configuration.Length;
 
+    public uint Generation { get; set; }
+
+    public override uint ConfigurationGeneration => Generation;
+
     public override void ReadConfiguration(int offset, Span<byte> data)
     {
         Fail();

@@ -310,6 +310,26 @@ public sealed class PendingResetTests : IDisposable
     }
 
     [Fact]
+    public void The_generation_is_of_both_and_stays_when_a_state_is_restored()
+    {
+        _pci.Device.Holds = false;
+        ulong Generation(PciMachine machine) => machine.Read(machine.Structure(1).Address + 0x15, 1);
+        ulong before = Generation(_pci);
+        _pci.Device.Generation += 3;
+        Assert.Equal(before + 3, Generation(_pci));
+        _pci.Device.Activation!.Host.SignalConfigurationChange();
+        Assert.Equal(before + 4, Generation(_pci));
+        _pci.Pci.Pause();
+        using var other = new PciMachine();
+        other.Device.Generation = 200;
+        other.Enable();
+        other.Pci.Restore(_pci.Pci.Save());
+        Assert.Equal(before + 4, Generation(other));
+        other.Device.Generation++;
+        Assert.Equal(before + 5, Generation(other));
+    }
+
+    [Fact]
     public void A_driver_that_is_ready_without_features_is_no_state()
     {
         _pci.Device.Holds = false;
