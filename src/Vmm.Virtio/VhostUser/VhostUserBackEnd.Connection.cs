@@ -48,7 +48,7 @@ public sealed partial class VhostUserBackEnd
     {
         try
         {
-            Offer = Take(stream, offer => RefuseFirst(offer));
+            _offer = Take(stream, offer => RefuseFirst(offer));
         }
         catch (BackEndException e)
         {
@@ -90,7 +90,7 @@ public sealed partial class VhostUserBackEnd
             _talking = channel;
             if (_isOver)
                 channel.Shutdown();
-            BackEndOffer offer = Handshake.Negotiate(channel, _settings, this, out requests);
+            BackEndOffer offer = Handshake.Negotiate(channel, _settings, _offer?.ProtocolFeatures ?? ~0UL, this, out requests);
             if (refuse(offer) is { } clause)
                 throw BackEndException.Refused(clause);
             (_channel, _requests) = (channel, requests);

@@ -116,7 +116,7 @@ public sealed partial class VhostUserBackEnd
 
     private void ForgetConnection()
     {
-        _featuresTold = _inflightTold = _wasStarted = false;
+        _featuresTold = _inflightTold = _logTold = _wasStarted = false;
         _memory.Forget();
         foreach (Ring ring in _rings)
             ring.Told = null;
@@ -142,7 +142,9 @@ public sealed partial class VhostUserBackEnd
             }
             using MainChannel.Operation all = channel.Begin("start the device", _settings.Timeouts.Operation);
             TellFeatures(channel, activation);
-            _memory.Tell(channel, Offer, activation.Memory);
+            if (_memory.Tell(channel, Offer, activation.Memory))
+                _logTold = false;
+            TellLogBase(channel, activation);
             TellInflight(channel);
             // Before it serves: it may map as soon as it does.
             _device?.AcceptMappings();
@@ -242,7 +244,6 @@ public sealed partial class VhostUserBackEnd
     {
         if (_featuresTold)
             return;
-        TellLogBase(channel);
         // Without bit 30, rings would begin enabled.
         ulong features = (activation.Features & Offer.Features & ~VhostUserFeatures.NotForGuests) | (Offer.Features & VhostUserFeatures.ProtocolFeatures);
         if (_dirtyLog != null)
@@ -354,7 +355,7 @@ public sealed partial class VhostUserBackEnd
     private void ResetBackEnd()
     {
         _needsReset = _hasDriver = false;
-        _featuresTold = _inflightTold = false;
+        _featuresTold = _inflightTold = _logTold = false;
         // It was of the requests of another driver.
         _inflight?.Dispose();
         _inflight = null;

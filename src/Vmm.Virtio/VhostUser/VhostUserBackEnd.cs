@@ -39,6 +39,9 @@ public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
     private volatile bool _isOver;
     private volatile MainChannel? _talking;
 
+    // Null before there was one.
+    private BackEndOffer? _offer;
+
     // The worker's own.
     private MainChannel? _channel;
     private BackEndChannel? _requests;
@@ -72,7 +75,7 @@ public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
     public VhostUserCounters Counters { get; } = new();
 
     /// <summary>What the first back-end said of itself; each that comes after it is held to that.</summary>
-    internal BackEndOffer Offer { get; private set; } = null!;
+    internal BackEndOffer Offer => _offer!;
 
     /// <summary>Connects to a back-end, or waits for one that connects, and finds out what it can do.</summary>
     /// <param name="settings">Where it is, and what is wanted of it.</param>

@@ -206,6 +206,42 @@ public sealed class LifeCycleTests
     }
 
     [Fact]
+    public void Another_back_end_that_can_do_more_is_used_as_the_first_one_was()
+    {
+        var backEnd = new BackEndOfTest(new ShmemDevice([1 << 20]));
+        ProtocolFeatures all = backEnd.ProtocolFeatures;
+        backEnd.ProtocolFeatures &= ~(ProtocolFeatures.SHMEM | ProtocolFeatures.INFLIGHT_SHMFD | ProtocolFeatures.REPLY_ACK | ProtocolFeatures.RESET_DEVICE);
+        using var fixture = new FrontEndFixture(backEnd);
+        fixture.Driver.Start();
+        fixture.AssertServes();
+        ProtocolFeatures first = backEnd.Session!.AckedProtocolFeatures;
+        backEnd.ProtocolFeatures = all;
+        backEnd.Session.Disconnect();
+        fixture.WaitForLog("a back-end is there again");
+        fixture.AssertServes();
+        Assert.Equal(first, backEnd.Session.AckedProtocolFeatures);
+        Assert.Equal(0, backEnd.Transcript.Count(FrontEndRequest.GET_SHMEM_CONFIG));
+        Assert.Equal(0, fixture.FrontEnd.Counters.RefusedBackEnds);
+        Assert.Empty(backEnd.Violations);
+    }
+
+    [Theory]
+    [InlineData(26)]
+    [InlineData(30)]
+    public void Another_back_end_without_a_feature_between_the_two_programs_is_refused(int bit)
+    {
+        var backEnd = new BackEndOfTest(new EchoDevice()) { ProtocolFeatures = 0 };
+        using var fixture = new FrontEndFixture(backEnd);
+        fixture.Driver.Start();
+        fixture.AssertServes();
+        backEnd.Features &= ~(1UL << bit);
+        backEnd.Session!.Disconnect();
+        fixture.WaitForLog($"it lacks the features 0x{1UL << bit:x}");
+        backEnd.Features |= 1UL << bit;
+        fixture.AssertServes();
+    }
+
+    [Fact]
     public void The_device_of_another_life_of_the_machine_has_the_same_back_end_and_other_memory()
     {
         using var fixture = new FrontEndFixture(new BackEndOfTest(new EchoDevice()));
@@ -366,6 +402,8 @@ public sealed class LifeCycleTests
         Assert.Contains("Cannot save the state of vu0: its back-end has 1 mapping in", error.Message, StringComparison.Ordinal);
         Assert.Contains("DEVICE_STATE", error.Message, StringComparison.Ordinal);
         fixture.Driver.Restart();
+        // It may not map before it serves.
+        fixture.AssertServes();
         Assert.True(backEnd.Session.Channel.Unmap(mapping).IsSuccess);
         fixture.Driver.Stop();
         Assert.Null(((Vmm.Virtio.VhostUser.VhostUserState)fixture.Device.Save()).BackEnd);
@@ -393,6 +431,54 @@ public sealed class LifeCycleTests
         fixture.Driver.Start();
         fixture.AssertServes();
         Assert.Equal([1, 2, 3], fixture.FrontEnd.SaveState());
+    }
+
+    [Fact]
+    public void A_log_is_told_behind_the_memory_and_before_a_queue_is_served()
+    {
+        var backEnd = new BackEndOfTest(new EchoDevice());
+        using var fixture = new FrontEndFixture(backEnd);
+        using var log = new Vmm.Virtio.VhostUser.DirtyLog(fixture.Driver.Memory);
+        fixture.FrontEnd.StartLogging(log);
+        AssertOrder(() => fixture.Driver.Start());
+        // Nothing of it has changed.
+        backEnd.Transcript.Clear();
+        fixture.Driver.Restart();
+        fixture.AssertServes();
+        Assert.Equal(0, backEnd.Transcript.Count(FrontEndRequest.SET_LOG_BASE));
+        // Another back-end is told all of it.
+        AssertOrder(() =>
+        {
+            backEnd.Session!.Disconnect();
+            fixture.WaitForLog("there again");
+        });
+        fixture.FrontEnd.StopLogging();
+        Assert.Empty(backEnd.Violations);
+
+        void AssertOrder(Action start)
+        {
+            backEnd.Transcript.Clear();
+            start();
+            fixture.AssertServes();
+            List<string> names = [.. backEnd.Transcript.Names];
+            Assert.Equal(1, backEnd.Transcript.Count(FrontEndRequest.SET_LOG_BASE));
+            Assert.InRange(names.IndexOf("SET_LOG_BASE"), names.LastIndexOf("ADD_MEM_REG") + 1, names.IndexOf("SET_VRING_KICK") - 1);
+        }
+    }
+
+    [Fact]
+    public void A_log_of_another_memory_is_told_to_nobody()
+    {
+        var backEnd = new BackEndOfTest(new EchoDevice());
+        using var fixture = new FrontEndFixture(backEnd);
+        fixture.Driver.Start();
+        fixture.AssertServes();
+        using Core.Memory.GuestRam small = Core.Memory.GuestRam.Allocate([(0, 1 << 20)], new Core.Memory.GuestRamOptions());
+        using var log = new Vmm.Virtio.VhostUser.DirtyLog(small.Memory);
+        VmmException error = Assert.Throws<VmmException>(() => fixture.FrontEnd.StartLogging(log));
+        Assert.Contains("smaller memory", error.Message, StringComparison.Ordinal);
+        Assert.Equal(0, backEnd.Transcript.Count(FrontEndRequest.SET_LOG_BASE));
+        fixture.AssertServes();
     }
 
     [Fact]

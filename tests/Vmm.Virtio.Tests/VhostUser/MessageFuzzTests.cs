@@ -89,7 +89,7 @@ public sealed class MessageFuzzTests(ITestOutputHelper output)
             BackEndChannel? requests = null;
             try
             {
-                BackEndOffer offer = Handshake.Negotiate(channel, settings, new Requests(null, () => { }), out requests);
+                BackEndOffer offer = Handshake.Negotiate(channel, settings, ~0UL, new Requests(null, () => { }), out requests);
                 Talk(channel, offer);
                 right++;
             }
