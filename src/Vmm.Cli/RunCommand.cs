@@ -19,17 +19,28 @@ internal static class RunCommand
         config.CheckRunnable();
         using VmLog log = VmLog.Open(config.Log);
 
-        // Before the terminal is made raw: a signal in between would leave it so. Until there is a machine nothing has to be put in order.
+        // Before the terminal is made raw: a signal in between would leave it so. A machine that is being made may wait for a back-end.
         VirtualMachine? made = null;
+        using var cancel = new CancellationTokenSource();
         using var signals = new TerminationSignals(number =>
         {
-            if (Volatile.Read(ref made) is { } running)
-                running.Stop($"Ended by signal {number}.");
-            else
-                TerminationSignals.ExitNow(number);
+            cancel.Cancel();
+            Volatile.Read(ref made)?.Stop(EndedBy(number));
         });
-        using var machine = new VirtualMachine(config, new Narrator(log));
-        Volatile.Write(ref made, machine);
+        try
+        {
+            made = new VirtualMachine(config, new Narrator(log), cancel.Token);
+        }
+        catch (OperationCanceledException)
+        {
+            Output.Error(EndedBy(signals.Received));
+            return ExitCodes.Signal(signals.Received);
+        }
+        using VirtualMachine machine = made;
+        // The signal may have come when it was made and not known yet.
+        Interlocked.MemoryBarrier();
+        if (cancel.IsCancellationRequested)
+            machine.Stop(EndedBy(signals.Received));
         if (machine.SerialLocation is { } location)
             Output.Details($"vmm: the serial console is at {location}");
         if (machine.ConsoleLocation is { } consoleLocation)
@@ -41,6 +52,8 @@ internal static class RunCommand
         Tell(exit, log);
         return ExitCode(exit.Reason, signals.Received);
     }
+
+    private static string EndedBy(int signal) => $"Ended by signal {signal}.";
 
     private static void Tell(VmExit exit, VmLog log)
     {

@@ -17,8 +17,9 @@ internal sealed class MachineOutside : IDisposable
     /// <param name="events">Told what happens at the consoles.</param>
     /// <param name="report">Takes sentences about what goes wrong at a device.</param>
     /// <param name="threadFailed">Told of an exception on a thread that serves devices, which nobody caught: a defect of this program.</param>
+    /// <param name="cancel">Ends a wait for back-end processes.</param>
     /// <exception cref="VmmException">Something cannot be opened.</exception>
-    internal MachineOutside(VmConfig config, ConsoleEvents events, Action<string> report, Action<Exception> threadFailed)
+    internal MachineOutside(VmConfig config, ConsoleEvents events, Action<string> report, Action<Exception> threadFailed, CancellationToken cancel)
     {
         Report = report;
         try
@@ -26,7 +27,7 @@ internal sealed class MachineOutside : IDisposable
             Serial = Open(GuestConsole.Open(config.Serial, events, input: true));
             Debug = Open(GuestConsole.Open(config.DebugConsole, events, input: false));
             Console = Open(GuestConsole.Open(config.Console, events, input: true));
-            Virtio = Open(new VirtioRegistry(config, Console, report));
+            Virtio = Open(new VirtioRegistry(config, Console, report, cancel));
             // A machine without such devices does without such threads.
             Threads = Open(new IoThreads(Virtio.Plans.Count == 0 ? config.IoThreads with { Count = 0 } : config.IoThreads, threadFailed));
         }

@@ -117,7 +117,8 @@ internal sealed partial class VirtioRegistry
         // As a server it waits for as long as it takes: who connects may be started by hand.
         VhostUserBackEnd backEnd = asked.Exec is { } command
             ? OpenStarted(Open(BackEndProcess.Start(settings.Id, command, asked.Reconnect != null, _report)), settings)
-            : Open(VhostUserBackEnd.Open(settings, _report, settings.Server ? -1 : Patience));
+            : Open(VhostUserBackEnd.Open(settings, _report, settings.Server ? -1 : Patience, _cancel));
+        _backEnds.Add(backEnd);
         int? mappings = asked.SharedMemoryMappings;
         Add(settings.Id, options, 0, around => new VhostUserDevice(
             backEnd, around.Slots, mappings is { } limit ? around.SharedMemory.ForDevice(limit) : around.SharedMemory.ForDevice()));
@@ -125,11 +126,12 @@ internal sealed partial class VirtioRegistry
 
     private VhostUserBackEnd OpenStarted(BackEndProcess process, VhostUserSettings settings)
     {
+        using var over = CancellationTokenSource.CreateLinkedTokenSource(process.Ended, _cancel);
         try
         {
-            return Open(VhostUserBackEnd.Open(settings with { Socket = process.Socket, IsBeingStarted = true }, _report, StartPatience, process.Ended));
+            return Open(VhostUserBackEnd.Open(settings with { Socket = process.Socket, IsBeingStarted = true }, _report, StartPatience, over.Token));
         }
-        catch (OperationCanceledException)
+        catch (OperationCanceledException) when (!_cancel.IsCancellationRequested)
         {
             throw VmmException.Host($"The back-end of {settings.Id} ended with exit code {process.ExitCode} before it could be connected to. The log has what it printed; correct exec=.");
         }

@@ -11,6 +11,7 @@ using Vmm.Virtio.Devices.Net;
 using Vmm.Virtio.Devices.Pmem;
 using Vmm.Virtio.Devices.Rng;
 using Vmm.Virtio.RateLimiting;
+using Vmm.Virtio.VhostUser;
 
 namespace Vmm.Machine;
 
@@ -23,17 +24,21 @@ internal sealed partial class VirtioRegistry : IDisposable
     private readonly VmConfig _config;
     private readonly List<VirtioPlan> _plans = [];
     private readonly List<IDisposable> _opened = [];
+    private readonly List<VhostUserBackEnd> _backEnds = [];
     private readonly Action<string> _report;
+    private readonly CancellationToken _cancel;
 
     /// <summary>Opens what the devices need.</summary>
     /// <param name="config">Which devices there are.</param>
     /// <param name="console">Takes the virtio console's output.</param>
     /// <param name="report">Takes sentences about what goes wrong at a device.</param>
+    /// <param name="cancel">Ends a wait for back-end processes.</param>
     /// <exception cref="VmmException">A file or interface cannot be opened or does not fit its device, or a back-end is not there.</exception>
-    internal VirtioRegistry(VmConfig config, IBufferedCharacterSink console, Action<string> report)
+    internal VirtioRegistry(VmConfig config, IBufferedCharacterSink console, Action<string> report, CancellationToken cancel)
     {
         _config = config;
         _report = report;
+        _cancel = cancel;
         try
         {
             AddDisks();
@@ -59,6 +64,13 @@ internal sealed partial class VirtioRegistry : IDisposable
 
     /// <summary>Bytes of each persistent memory device, for the layout.</summary>
     internal IReadOnlyList<ulong> PmemSizes { get; private set; } = [];
+
+    /// <summary>The machine is about to end: no back-end process keeps it for long.</summary>
+    internal void BeginEnd()
+    {
+        foreach (VhostUserBackEnd backEnd in _backEnds)
+            backEnd.BeginEnd();
+    }
 
     public void Dispose()
     {

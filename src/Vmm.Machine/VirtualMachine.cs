@@ -30,15 +30,17 @@ public sealed partial class VirtualMachine : IDisposable
     /// <summary>Checks the configuration and opens the consoles. The guest is made by <see cref="Run"/>.</summary>
     /// <param name="config">What to make; not changed.</param>
     /// <param name="observer">Told what happens meanwhile; null for nobody.</param>
+    /// <param name="cancel">Ends a wait for back-end processes, some of which connect when they like.</param>
     /// <exception cref="VmmException">The configuration cannot be run, or a console cannot be opened.</exception>
-    public VirtualMachine(VmConfig config, IMachineObserver? observer = null)
+    /// <exception cref="OperationCanceledException">It was cancelled; what had been opened is closed again.</exception>
+    public VirtualMachine(VmConfig config, IMachineObserver? observer = null, CancellationToken cancel = default)
     {
         ArgumentNullException.ThrowIfNull(config);
         config.CheckRunnable();
         _config = config;
         Observer = observer;
         _bootTimer = new BootTimer(Stopwatch.GetTimestamp(), ProcessClock.CpuTime(), mark => Observer?.BootMark(mark), TimeProvider.System, ProcessClock.CpuTime);
-        _outside = new MachineOutside(config, new ConsoleEvents(OnCommand, OnConsoleLost), Report, OnThreadFailed);
+        _outside = new MachineOutside(config, new ConsoleEvents(OnCommand, OnConsoleLost), Report, OnThreadFailed, cancel);
         try
         {
             _metrics = MetricsWriter.Open(config.Metrics, Report);
@@ -102,6 +104,7 @@ public sealed partial class VirtualMachine : IDisposable
                 if (exit.Reason != VmExitReason.Reboot || _config.OnReboot.Action != RebootAction.Restart)
                 {
                     LetConsolesGo();
+                    _outside.Virtio.BeginEnd();
                     return exit;
                 }
             }

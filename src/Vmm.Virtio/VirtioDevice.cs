@@ -18,7 +18,8 @@ namespace Vmm.Virtio;
 /// <see cref="StopQueue"/> once <see cref="IsQueueStopped"/> says of all that it does not wait. On virtio-pci that is asked when the driver
 /// reads a register, as it does until the reset is complete; on virtio-mmio the vCPU that wrote the register asks, with pauses between, and
 /// without the lock in these. A machine's pause, save, reset and end, a reset of the bus, and bus mastering switched off call
-/// <see cref="StopQueue"/> at once, after <see cref="BeginStopQueue"/> for all queues that run.
+/// <see cref="StopQueue"/> at once, after <see cref="BeginStopQueue"/> for all queues that run; but bus mastering does not where others serve
+/// the queues (<see cref="HasExternalCalls"/>), as no vCPU waits for these.
 /// </para>
 /// </remarks>
 public abstract class VirtioDevice : IDisposable
@@ -61,6 +62,12 @@ public abstract class VirtioDevice : IDisposable
 
     /// <summary>Bytes of the configuration space (VIRTIO 1.3 §2.5); a transport answers for what lies beyond.</summary>
     public abstract int ConfigurationLength { get; }
+
+    /// <summary>
+    /// Counts changes of the configuration space as they are made, for a device that makes them by itself: also before a driver is ready, and
+    /// at once with the change, where <see cref="IVirtioHost.SignalConfigurationChange"/> counts behind it.
+    /// </summary>
+    public virtual uint ConfigurationGeneration => 0;
 
     /// <summary>
     /// Reads the configuration space; the access lies wholly inside it. Also called before the device is activated and while its

@@ -10,12 +10,19 @@ namespace Vmm.Core.Events;
 public sealed unsafe class EventNotifier : IDisposable
 {
     private readonly FileDescriptor _fd;
-    private volatile bool _isShared;
+    private readonly bool _isShared;
 
     /// <summary>Makes one that is not signalled.</summary>
-    /// <exception cref="VmmException">The process has no descriptor left.</exception>
-    public EventNotifier()
+    /// <param name="isShared">
+    /// Whether another process is given it (<see cref="Share"/>). That one can make the file blocking, and full, whenever it likes: it is
+    /// signalled in a way that does not wait even then.
+    /// </param>
+    /// <exception cref="VmmException">The process has no descriptor left, or the kernel has no such way.</exception>
+    public EventNotifier(bool isShared = false)
     {
+        if (isShared)
+            KernelSignal.Prepare();
+        _isShared = isShared;
         int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (fd < 0)
             throw VmmException.Host($"Cannot make an eventfd: {strerror(errno)} (errno {errno}). Raise the limit on open files (ulimit -n).");
@@ -25,15 +32,9 @@ public sealed unsafe class EventNotifier : IDisposable
     /// <summary>The descriptor's number, for KVM and for other processes; valid until <see cref="Dispose"/>.</summary>
     public int Number => _fd.Number;
 
-    /// <summary>
-    /// The number, to send it to another process. That one can make the file blocking from then on, and full: so signals look first whether
-    /// there is room.
-    /// </summary>
-    internal int Share()
-    {
-        _isShared = true;
-        return _fd.Number;
-    }
+    /// <summary>The number, to send it to another process.</summary>
+    /// <exception cref="InvalidOperationException">It was not made to be shared.</exception>
+    internal int Share() => _isShared ? _fd.Number : throw new InvalidOperationException("An eventfd that was not made to be shared is given away.");
 
     /// <summary>Whether a signal waits to be consumed; it is left there.</summary>
     public bool IsSignalled
@@ -44,7 +45,9 @@ public sealed unsafe class EventNotifier : IDisposable
             try
             {
                 _fd.DangerousAddRef(ref held);
-                return IsReady(POLLIN);
+                var wanted = new pollfd { fd = _fd.Number, events = POLLIN };
+                // The pointer is to a local. Without a time to wait, nothing interrupts it.
+                return poll(&wanted, 1, 0) == 1 && (wanted.revents & POLLIN) != 0;
             }
             catch (ObjectDisposedException)
             {
@@ -65,8 +68,11 @@ public sealed unsafe class EventNotifier : IDisposable
         try
         {
             _fd.DangerousAddRef(ref held);
-            if (_isShared && !IsReady(POLLOUT))
+            if (_isShared)
+            {
+                KernelSignal.Send(_fd.Number);
                 return;
+            }
             ulong one = 1;
             // It can only fail when the counter is full, and then it is signalled anyway. The pointer is to a local.
             _ = write(_fd.Number, &one, sizeof(ulong));
@@ -110,12 +116,4 @@ public sealed unsafe class EventNotifier : IDisposable
 
     /// <inheritdoc/>
     public void Dispose() => _fd.Dispose();
-
-    /// <summary>With the descriptor held.</summary>
-    private bool IsReady(short events)
-    {
-        var wanted = new pollfd { fd = _fd.Number, events = events };
-        // The pointer is to a local. Without a time to wait, nothing interrupts it.
-        return poll(&wanted, 1, 0) == 1 && (wanted.revents & events) != 0;
-    }
 }

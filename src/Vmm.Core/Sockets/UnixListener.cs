@@ -61,9 +61,17 @@ public sealed unsafe class UnixListener : IDisposable
     }
 
     /// <summary>Takes who has connected, without waiting; null where nobody has.</summary>
-    public UnixStream? TryAccept()
+    public UnixStream? TryAccept() => TryAccept(out _);
+
+    /// <summary>The same, and says why nobody could be taken.</summary>
+    /// <param name="error">
+    /// errno, where the result is null: EAGAIN where nobody is there. After others the socket may stay readable, as with EMFILE: who watches
+    /// it then looks again after a while.
+    /// </param>
+    internal UnixStream? TryAccept(out int error)
     {
         int fd = accept4(_fd.Number, null, null, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        error = fd < 0 ? errno : 0;
         return fd < 0 ? null : new UnixStream(new FileDescriptor(fd));
     }
 

@@ -27,11 +27,14 @@ internal sealed class BackEndProcess : IDisposable
     private readonly bool _restarts;
     private readonly Action<string> _report;
     private readonly DirectoryInfo _directory;
-    private readonly UnixListener? _listener;
+    private readonly bool _inherits;
     private readonly object _lock = new();
     private readonly Thread _supervisor;
     private readonly CancellationTokenSource _ended = new();
     private Process? _process;
+
+    // What it accepts on. Each has one of its own: who connected to the one before, and was not accepted, finds out that it is gone.
+    private UnixListener? _listener;
     private int _exitCode;
     private bool _disposed;
 
@@ -44,8 +47,7 @@ internal sealed class BackEndProcess : IDisposable
         // For this user only, as is what is made in it.
         _directory = Directory.CreateTempSubdirectory("vmm-");
         Socket = Path.Combine(_directory.FullName, "socket");
-        if (command.Contains("{fd}", StringComparison.Ordinal))
-            _listener = UnixListener.Listen(Socket, $"the socket of {id}");
+        _inherits = command.Contains("{fd}", StringComparison.Ordinal);
         _supervisor = new Thread(Supervise, maxStackSize: 256 * 1024) { IsBackground = true, Name = $"exec-{id}" };
     }
 
@@ -119,10 +121,13 @@ internal sealed class BackEndProcess : IDisposable
     {
         string command = _command.Replace("{socket}", Socket, StringComparison.Ordinal);
         FileDescriptor? inherited = null;
-        if (_listener != null)
+        if (_inherits)
         {
+            _listener = UnixListener.Listen(Socket, $"the socket of {_id}");
             // A duplicate, so that ours is never inherited by anybody else.
             inherited = new FileDescriptor(LibC.fcntl(_listener.Number, LibC.F_DUPFD_CLOEXEC, 3));
+            if (inherited.IsInvalid)
+                throw VmmException.Host($"Cannot start the back-end of {_id}: {LibC.strerror(LibC.errno)}. Raise the limit on open files (ulimit -n).");
             _ = LibC.fcntl(inherited.Number, LibC.F_SETFD, 0);
             // It accepts when it likes, and waits then, as it would on a socket of its own.
             _ = LibC.fcntl(inherited.Number, LibC.F_SETFL, LibC.O_RDWR);
@@ -145,7 +150,7 @@ internal sealed class BackEndProcess : IDisposable
                 _ = TellLines(process.StandardError);
                 return process;
             }
-            catch (System.ComponentModel.Win32Exception e)
+            catch (Exception e) when (e is System.ComponentModel.Win32Exception or IOException)
             {
                 throw VmmException.Host($"Cannot start the back-end of {_id}: {e.Message}. Correct exec=.");
             }
@@ -170,36 +175,61 @@ internal sealed class BackEndProcess : IDisposable
                     return;
             }
             Volatile.Write(ref _exitCode, process.ExitCode);
+            Withdraw();
             _ended.Cancel();
             _report($"{_id}: its back-end ended with exit code {process.ExitCode}{(_restarts ? " and is started again" : "")}");
             if (!_restarts)
                 return;
             // One that ends at once is not started all the time.
             pause = Environment.TickCount64 - began > LongestPause ? FirstPause : Math.Min(pause * 2, LongestPause);
-            if (!TryStartAgain(pause))
+            if (!StartAgain(ref pause))
                 return;
         }
     }
 
-    private bool TryStartAgain(int pause)
+    /// <summary>Nobody accepts there any more, nor is what somebody listened at in the next one's way.</summary>
+    private void Withdraw()
     {
-        lock (_lock)
+        _listener?.Dispose();
+        _listener = null;
+        try
         {
-            if (!_disposed)
-                _ = Monitor.Wait(_lock, pause);
-            if (_disposed)
-                return false;
-            _process!.Dispose();
-            try
+            File.Delete(Socket);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // Then there is nothing, or the next one says what is.
+        }
+    }
+
+    /// <summary>Starts it again, as often as it takes; false where it is no longer wanted.</summary>
+    private bool StartAgain(ref int pause)
+    {
+        string? told = null;
+        while (true)
+        {
+            lock (_lock)
             {
-                _process = Spawn();
-                return true;
-            }
-            catch (VmmException e)
-            {
-                _process = null;
-                _report($"{_id}: {e.Message}");
-                return false;
+                if (!_disposed)
+                    _ = Monitor.Wait(_lock, pause);
+                if (_disposed)
+                    return false;
+                try
+                {
+                    Process next = Spawn();
+                    _process!.Dispose();
+                    _process = next;
+                    return true;
+                }
+                catch (VmmException e)
+                {
+                    Withdraw();
+                    // The host's trouble may pass. It is told once for as long as it is the same.
+                    if (e.Message != told)
+                        _report($"{_id}: {e.Message} It is tried again, every {LongestPause / 1000} seconds in the end.");
+                    told = e.Message;
+                    pause = Math.Min(pause * 2, LongestPause);
+                }
             }
         }
     }

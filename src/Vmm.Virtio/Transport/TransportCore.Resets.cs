@@ -34,6 +34,7 @@ internal sealed partial class TransportCore
             if (_queues[i].Ending != QueueEnding.None && IsStopped(_queues[i]))
                 End(_queues[i]);
         }
+        SettleSilence();
     }
 
     /// <summary>Stops everything and forgets what a driver said (§2.4), also what it was waiting for. Complete when it returns.</summary>
@@ -54,7 +55,8 @@ internal sealed partial class TransportCore
         _ending = 0;
         _driverFeatures = 0;
         _hasUnknownFeatures = false;
-        _silenced = false;
+        _silenced = _isSilencedMeanwhile;
+        _isSilencedMeanwhile = false;
         DeviceFeaturesSelect = DriverFeaturesSelect = QueueSelect = 0;
         // No queue runs any more, so nobody says NeedsReset between these two.
         Interlocked.Exchange(ref _status, 0);
@@ -149,6 +151,9 @@ internal sealed partial class TransportCore
         if (!queue.Running)
             return;
         queue.Running = false;
+        if (queue.FallsSilent)
+            _fallingSilent--;
+        queue.FallsSilent = false;
         try
         {
             queue.Ring = Device.StopQueue(queue.Index);

@@ -31,7 +31,6 @@ internal sealed partial class TransportCore : IVirtioHost, IDisposable
     private int _status;
     private uint _generation;
     private bool _paused;
-    private bool _silenced;
     private bool _disposed;
 
     /// <summary>Makes one for a device that no driver has touched; owns the device.</summary>
@@ -68,7 +67,7 @@ internal sealed partial class TransportCore : IVirtioHost, IDisposable
     internal byte VisibleStatus => Status is var status && (status & DriverBits) != 0 ? status : (byte)0;
 
     /// <summary>Changes with the configuration space (§2.5).</summary>
-    internal uint ConfigurationGeneration => Volatile.Read(ref _generation);
+    internal uint ConfigurationGeneration => Volatile.Read(ref _generation) + Device.ConfigurationGeneration;
 
     internal bool IsRunning => (Status & (DriverOk | DeviceNeedsReset | Failed)) == DriverOk;
 
@@ -246,24 +245,6 @@ internal sealed partial class TransportCore : IVirtioHost, IDisposable
         StartAll();
     }
 
-    /// <summary>
-    /// The driver took the device's access to memory away, or gave it back: its queues stand still meanwhile. A reset ends that too, as
-    /// then there is no queue, and who sets one up wants it to be served.
-    /// </summary>
-    internal void SetSilenced(bool silenced)
-    {
-        if (silenced)
-        {
-            // Waits also for a reset that is under way, whose end would else take this back.
-            StopAll();
-            Settle();
-        }
-        _silenced = silenced;
-        if (silenced)
-            return;
-        StartAll();
-    }
-
     /// <summary>What both transports save.</summary>
     internal VirtioTransportState Save()
     {
@@ -290,7 +271,7 @@ internal sealed partial class TransportCore : IVirtioHost, IDisposable
     {
         Check(state);
         StopAll();
-        IsResetting = false;
+        IsResetting = _isSilencedMeanwhile = false;
         _ending = 0;
         _paused = true;
         _silenced = state.IsSilenced;
@@ -301,7 +282,7 @@ internal sealed partial class TransportCore : IVirtioHost, IDisposable
         DeviceFeaturesSelect = state.DeviceFeaturesSelect;
         DriverFeaturesSelect = state.DriverFeaturesSelect;
         QueueSelect = state.QueueSelect;
-        Volatile.Write(ref _generation, state.ConfigurationGeneration);
+        Volatile.Write(ref _generation, state.ConfigurationGeneration - Device.ConfigurationGeneration);
         for (int i = 0; i < _queues.Length; i++)
         {
             VirtioQueueState saved = state.Queues[i];
@@ -330,6 +311,7 @@ internal sealed partial class TransportCore : IVirtioHost, IDisposable
                 return;
             _disposed = true;
             _paused = true;
+            _settling?.Dispose();
             StopAll();
             Settle();
             Device.Dispose();
@@ -427,9 +409,6 @@ internal sealed partial class TransportCore : IVirtioHost, IDisposable
                 ? "its driver uses features that no device has, or none of VIRTIO 1"
             : (state.Status & FeaturesOk) != 0 && (state.DriverFeatures & ~Device.Features) != 0
                 ? $"its driver uses features that are not offered here, 0x{state.DriverFeatures & ~Device.Features:x}"
-            : (state.Status & FeaturesOk) != 0 && (state.HasUnknownFeatures || (state.DriverFeatures & VirtioFeatures.Version1) == 0)
-                ? "its driver agreed to features that this program does not agree to"
-            : (state.Status & (DriverOk | FeaturesOk)) == DriverOk ? "its driver is ready without having agreed to any features"
             : null;
         for (int i = 0; problem == null && i < _queues.Length; i++)
         {

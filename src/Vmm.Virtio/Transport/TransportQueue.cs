@@ -19,12 +19,13 @@ internal enum QueueEnding
 /// <summary>Registers of one queue, as its driver has set them, and where it stands. Under the transport's lock.</summary>
 internal sealed class TransportQueue
 {
-    internal TransportQueue(int index, ushort maximumSize, bool hasCall)
+    internal TransportQueue(int index, ushort maximumSize, bool isServedByOthers)
     {
         Index = index;
         MaximumSize = maximumSize;
         Size = maximumSize;
-        Call = hasCall ? new EventNotifier() : null;
+        Doorbell = new EventNotifier(isServedByOthers);
+        Call = isServedByOthers ? new EventNotifier(isShared: true) : null;
     }
 
     internal int Index { get; }
@@ -33,7 +34,7 @@ internal sealed class TransportQueue
     internal ushort MaximumSize { get; }
 
     /// <summary>Signalled when the driver notifies.</summary>
-    internal EventNotifier Doorbell { get; } = new();
+    internal EventNotifier Doorbell { get; }
 
     /// <summary>Interrupts the driver, for a device with <see cref="VirtioDevice.HasExternalCalls"/>.</summary>
     internal EventNotifier? Call { get; }
@@ -54,6 +55,9 @@ internal sealed class TransportQueue
 
     /// <summary>Why it is being stopped. It is enabled and running still, and its registers do not change.</summary>
     internal QueueEnding Ending { get; set; }
+
+    /// <summary>It is being stopped because the device has no access to memory, and is running still.</summary>
+    internal bool FallsSilent { get; set; }
 
     /// <summary>Where it begins when it is started.</summary>
     internal VirtQueueState Ring { get; set; } = VirtQueueState.Initial;

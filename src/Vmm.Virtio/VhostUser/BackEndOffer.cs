@@ -26,6 +26,8 @@ internal sealed record BackEndOffer(
     {
         if ((used & Features & ~other.Features) is not 0 and ulong missing)
             return $"it lacks the features 0x{missing:x}, which the guest uses";
+        if ((Features & ~other.Features & (VhostUserFeatures.ProtocolFeatures | VhostUserFeatures.LogAll)) is not 0 and ulong between)
+            return $"it lacks the features 0x{between:x} of the one before, which are between back-end and front-end";
         if ((ProtocolFeatures & ~other.ProtocolFeatures) is not 0 and ulong lost)
             return $"it lacks the protocol features {Protocol.ProtocolFeatures.Show(lost)} of the one before";
         if (other.Queues < Queues && Queues != int.MaxValue)

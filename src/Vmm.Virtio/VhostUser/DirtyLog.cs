@@ -22,8 +22,7 @@ public sealed unsafe class DirtyLog : IDisposable
     public DirtyLog(GuestMemory memory)
     {
         ArgumentNullException.ThrowIfNull(memory);
-        ulong pages = memory.Regions[^1].End >> PageBits;
-        Length = (pages + 63) / 64 * sizeof(ulong);
+        Length = LengthFor(memory);
         int number = LibC.memfd_create("vhost-user-log", LibC.MFD_CLOEXEC | LibC.MFD_ALLOW_SEALING);
         _file = new FileDescriptor(number);
         HostMapping? mapping = null;
@@ -43,6 +42,9 @@ public sealed unsafe class DirtyLog : IDisposable
     public ulong Length { get; }
 
     internal int Number => _file.Number;
+
+    /// <summary>Whether there is a bit for every page of a memory.</summary>
+    internal bool Covers(GuestMemory memory) => LengthFor(memory) <= Length;
 
     /// <summary>Takes the pages that were noted since the last time, each once.</summary>
     /// <param name="take">Is given the guest address of each, in rising order.</param>
@@ -65,6 +67,8 @@ public sealed unsafe class DirtyLog : IDisposable
             }
         }
     }
+
+    private static ulong LengthFor(GuestMemory memory) => ((memory.Regions[^1].End >> PageBits) + 63) / 64 * sizeof(ulong);
 
     /// <inheritdoc/>
     public void Dispose()

@@ -11,17 +11,22 @@ internal static class Handshake
     /// <summary>Negotiates; <see cref="MainChannel.ProtocolFeatures"/> are set afterwards.</summary>
     /// <param name="channel">A new connection.</param>
     /// <param name="settings">What is wanted.</param>
+    /// <param name="allowed">
+    /// Protocol features that may be accepted at most: those of the first back-end where this one takes its place. With more, what the guest
+    /// and this side have come to rely on would change.
+    /// </param>
     /// <param name="requests">Does what the back-end asks for.</param>
     /// <param name="opened">The back-end's channel, also where this fails; null where there is none.</param>
     /// <exception cref="BackEndException">The back-end breaks the protocol, or cannot be that device.</exception>
-    internal static BackEndOffer Negotiate(MainChannel channel, VhostUserSettings settings, IBackEndRequests requests, out BackEndChannel? opened)
+    internal static BackEndOffer Negotiate(MainChannel channel, VhostUserSettings settings, ulong allowed, IBackEndRequests requests, out BackEndChannel? opened)
     {
         opened = null;
+        using MainChannel.Operation connecting = channel.Begin("begin the connection", settings.FirstAnswer + settings.Timeouts.Operation);
         ulong features = channel.Ask<ulong>(FrontEndRequest.GetFeatures, default, settings.FirstAnswer);
         ulong accepted = 0;
         if ((features & VhostUserFeatures.ProtocolFeatures) != 0)
         {
-            accepted = Accept(channel.Ask<ulong>(FrontEndRequest.GetProtocolFeatures), settings);
+            accepted = Accept(channel.Ask<ulong>(FrontEndRequest.GetProtocolFeatures) & allowed, settings);
             // Before it, nothing is acknowledged; nor is this one, as a rule of the protocol.
             channel.Send(FrontEndRequest.SetProtocolFeatures, accepted, acknowledged: false);
             channel.ProtocolFeatures = accepted;

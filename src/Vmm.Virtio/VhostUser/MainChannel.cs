@@ -17,6 +17,9 @@ internal sealed class MainChannel : IDisposable
     private readonly VhostUserTimeouts _timeouts;
     private readonly List<FileDescriptor> _descriptors = [];
 
+    // What the messages are part of, how long all of it may take, and until when that is.
+    private (string What, int Budget, long Until) _operation = ("", 0, long.MaxValue);
+
     internal MainChannel(UnixStream stream, VhostUserTimeouts timeouts)
     {
         _stream = stream;
@@ -31,6 +34,17 @@ internal sealed class MainChannel : IDisposable
 
     /// <summary>How many messages were sent.</summary>
     internal long Sent { get; private set; }
+
+    /// <summary>Bounds the sum of what the messages until the result's end take, whatever each of them may take.</summary>
+    /// <param name="what">For the error: "start the device".</param>
+    /// <param name="budget">Milliseconds.</param>
+    /// <param name="since">When they began to count (<see cref="Environment.TickCount64"/>); now where it is null.</param>
+    internal Operation Begin(string what, int budget, long? since = null)
+    {
+        var operation = new Operation(this, _operation);
+        _operation = (what, budget, (since ?? Environment.TickCount64) + budget);
+        return operation;
+    }
 
     /// <summary>Ends the connection, and whatever waits for the peer; any thread.</summary>
     internal void Shutdown() => _stream.Shutdown();
@@ -185,11 +199,13 @@ internal sealed class MainChannel : IDisposable
         // What it says now would be taken for the answer.
         if (_stream.HasInput)
             throw Explain();
+        if (Left(int.MaxValue) == 0)
+            throw Lost(request, LibC.ETIMEDOUT, "does not come to");
         Span<byte> message = stackalloc byte[VhostUserHeader.Length + payload.Length];
         MemoryMarshal.Write(message, new VhostUserHeader((uint)request, VhostUserHeader.Version | flags, (uint)payload.Length));
         payload.CopyTo(message[VhostUserHeader.Length..]);
         // In one go: some back-ends read the header and the rest as if both were always there.
-        int error = _stream.Send(message, descriptors, _timeouts.Request);
+        int error = _stream.Send(message, descriptors, Left(_timeouts.Request));
         Sent++;
         if (error != 0)
             throw Lost(request, error, "does not take");
@@ -212,7 +228,7 @@ internal sealed class MainChannel : IDisposable
     private uint ReadHeader(FrontEndRequest request, int timeout)
     {
         Span<byte> bytes = stackalloc byte[VhostUserHeader.Length];
-        int error = _stream.ReceiveExactly(bytes, _descriptors, timeout);
+        int error = _stream.ReceiveExactly(bytes, _descriptors, Left(timeout));
         if (error != 0)
             throw Lost(request, error, "does not answer");
         VhostUserHeader header = MemoryMarshal.Read<VhostUserHeader>(bytes);
@@ -227,10 +243,14 @@ internal sealed class MainChannel : IDisposable
 
     private void ReadPayload(FrontEndRequest request, Span<byte> payload)
     {
-        int error = payload.IsEmpty ? 0 : _stream.ReceiveExactly(payload, _descriptors, _timeouts.Request);
+        int error = payload.IsEmpty ? 0 : _stream.ReceiveExactly(payload, _descriptors, Left(_timeouts.Request));
         if (error != 0)
             throw Lost(request, error, "ended in the middle of its answer to");
     }
+
+    /// <summary>How long to wait for the peer: so long, or what is left of the operation.</summary>
+    private int Left(int timeout) =>
+        _operation.Until == long.MaxValue ? timeout : (int)Math.Clamp(_operation.Until - Environment.TickCount64, 0, timeout);
 
     private static void RequireSize(FrontEndRequest request, uint size, int wanted)
     {
@@ -254,8 +274,9 @@ internal sealed class MainChannel : IDisposable
     private static BackEndException WrongSize(FrontEndRequest request, uint size, string wanted) =>
         BackEndException.Broken($"its answer to {Name(request)} has {size} bytes, and {wanted} is what it can have");
 
-    private static BackEndException Lost(FrontEndRequest request, int error, string does) => error switch
+    private BackEndException Lost(FrontEndRequest request, int error, string does) => error switch
     {
+        LibC.ETIMEDOUT when Left(int.MaxValue) == 0 => BackEndException.Broken($"it {does} {Name(request)} in time: it has {_operation.Budget} ms to {_operation.What}"),
         LibC.ETIMEDOUT => BackEndException.Broken($"it {does} {Name(request)} in time"),
         LibC.ECONNRESET or LibC.EPIPE => BackEndException.Broken($"it hung up at {Name(request)}"),
         _ => BackEndException.Broken($"the connection failed at {Name(request)}: {LibC.strerror(error)}"),
@@ -271,5 +292,16 @@ internal sealed class MainChannel : IDisposable
             text.Append(char.ToUpperInvariant(letter));
         }
         return text.ToString();
+    }
+
+    /// <summary>Several messages with one deadline; ends with it.</summary>
+    internal readonly ref struct Operation
+    {
+        private readonly MainChannel _channel;
+        private readonly (string What, int Budget, long Until) _before;
+
+        internal Operation(MainChannel channel, (string What, int Budget, long Until) before) => (_channel, _before) = (channel, before);
+
+        public void Dispose() => _channel._operation = _before;
     }
 }

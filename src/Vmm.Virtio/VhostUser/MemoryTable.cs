@@ -21,13 +21,13 @@ internal sealed class MemoryTable
     /// <summary>Forgets what was told: it was another back-end.</summary>
     internal void Forget() => _told.Clear();
 
-    /// <summary>Tells the back-end of all memory that there is, and of nothing else.</summary>
+    /// <summary>Tells the back-end of all memory that there is, and of nothing else; false where it knows that already.</summary>
     /// <exception cref="BackEndException">It does not take it.</exception>
-    internal void Tell(MainChannel channel, BackEndOffer offer, GuestMemory memory)
+    internal bool Tell(MainChannel channel, BackEndOffer offer, GuestMemory memory)
     {
         IReadOnlyList<GuestRegion> regions = memory.Regions;
         if (_told.SequenceEqual(regions))
-            return;
+            return false;
         int most = offer.Has(ProtocolFeatures.ConfigureMemSlots) ? offer.MemorySlots : MemoryTableHead.MaximumRegions;
         if (regions.Count > most)
             throw BackEndException.Refused($"it has room for {most} ranges of memory, and the guest has {regions.Count}");
@@ -42,6 +42,7 @@ internal sealed class MemoryTable
             Replace(channel, regions);
         _told.Clear();
         _told.AddRange(regions);
+        return true;
     }
 
     /// <summary>The memory is about to go: the back-end lets go of it where it can be told to.</summary>

@@ -14,6 +14,9 @@ internal sealed class Ring(int index)
     /// <summary>The driver wants it to be served.</summary>
     internal bool IsWanted { get; set; }
 
+    /// <summary>Where the back-end said that it stands when it stopped it; null where this one has not said so.</summary>
+    internal VirtQueueState? Told { get; set; }
+
     /// <summary>The back-end serves it.</summary>
     internal bool IsServed { get; set; }
 
@@ -35,9 +38,10 @@ internal sealed class Ring(int index)
         : Half(state.NextAvailable, state.AvailableWrap) | Half(state.NextUsed, state.UsedWrap) << 16;
 
     /// <summary>
-    /// The state for such a number; null where it cannot be: more requests would be outstanding than the ring has.
+    /// The state for such a number; null where no ring of this size can stand there. What the ring's memory says is not asked: a guest may
+    /// have overwritten it by now (kexec), and most stops are for a reset, which forgets the state. It is asked when the ring is started there.
     /// </summary>
-    internal VirtQueueState? FromBase(uint number, bool packed, GuestMemory memory)
+    internal VirtQueueState? FromBase(uint number, bool packed)
     {
         if (packed)
         {
@@ -46,10 +50,14 @@ internal sealed class Ring(int index)
             return state.NextAvailable < Setup.Size && state.NextUsed < Setup.Size ? state : null;
         }
         ushort index = (ushort)number;
-        if (memory.TryRead(Setup.DriverArea + AvailableIndexOffset, out ushort available) && (ushort)(available - index) > Setup.Size)
-            return null;
         return new VirtQueueState(index, index, true, true);
     }
+
+    /// <summary>Whether the ring's memory has no more requests made available than it has room for, counted from where it begins.</summary>
+    internal bool IsPositionPossible(GuestMemory memory, bool packed) =>
+        // A packed ring does not say.
+        packed
+        || (memory.TryRead(Setup.DriverArea + AvailableIndexOffset, out ushort available) && (ushort)(available - Setup.State.NextAvailable) <= Setup.Size);
 
     // VIRTIO 1.3 §2.7.6, §2.7.8: after the flags.
     private const ulong AvailableIndexOffset = 2;

@@ -13,8 +13,12 @@ public sealed partial class VhostUserBackEnd
     private readonly OrderedLock _configurationLock = new(LockRank.Configuration);
     private byte[] _configuration = [];
 
-    // What a driver wrote and the back-end has not been told: from, to. Writes that come faster become one.
-    private int _writtenFrom = int.MaxValue, _writtenTo;
+    // What the back-end has not been told, and whether the worker is about to.
+    private readonly ConfigurationWrites _writes = new();
+    private bool _passesOn;
+
+    // Changes of the copy that a driver did not make.
+    private uint _generation;
 
     private int _configurationChanged;
     private long _nextConfigurationRead;
@@ -33,6 +37,19 @@ public sealed partial class VhostUserBackEnd
             _configuration.AsSpan(offset, data.Length).CopyTo(data);
     }
 
+    /// <summary>
+    /// Differs after each change of the copy that a driver did not make. It counts with the change, under one lock: a driver that reads it
+    /// before and after several fields knows whether these belong together.
+    /// </summary>
+    internal uint ConfigurationGeneration
+    {
+        get
+        {
+            using (_configurationLock.Enter())
+                return _generation;
+        }
+    }
+
     internal void WriteConfiguration(int offset, ReadOnlySpan<byte> data)
     {
         if (!HasConfiguration)
@@ -41,9 +58,9 @@ public sealed partial class VhostUserBackEnd
         using (_configurationLock.Enter())
         {
             data.CopyTo(_configuration.AsSpan(offset));
-            first = _writtenFrom >= _writtenTo;
-            _writtenFrom = Math.Min(_writtenFrom, offset);
-            _writtenTo = Math.Max(_writtenTo, offset + data.Length);
+            _writes.Add(offset, data);
+            first = !_passesOn;
+            _passesOn = true;
         }
         if (first)
             Post(PassOnWrites);
@@ -54,7 +71,10 @@ public sealed partial class VhostUserBackEnd
     {
         byte[] copy = configuration.ToArray();
         using (_configurationLock.Enter())
+        {
             _configuration = copy;
+            _generation++;
+        }
         Post(() => _activation?.Host.SignalConfigurationChange());
     }
 
@@ -79,12 +99,11 @@ public sealed partial class VhostUserBackEnd
         byte[] read = Handshake.ReadConfiguration(_channel!, _settings);
         using (_configurationLock.Enter())
         {
-            // What is still to be passed on is younger than what was read.
-            if (_writtenFrom < _writtenTo)
-                _configuration.AsSpan(_writtenFrom, _writtenTo - _writtenFrom).CopyTo(read.AsSpan(_writtenFrom));
+            _writes.Keep(_configuration, read);
             if (_configuration.AsSpan().SequenceEqual(read))
                 return;
             _configuration = read;
+            _generation++;
         }
         Counters.CountConfigurationChange();
         _activation?.Host.SignalConfigurationChange();
@@ -94,25 +113,46 @@ public sealed partial class VhostUserBackEnd
     private void ForgetWrites()
     {
         using (_configurationLock.Enter())
-            (_writtenFrom, _writtenTo) = (int.MaxValue, 0);
+            _writes.Clear();
     }
 
     private void PassOnWrites()
     {
-        // Else it waits for the next one.
+        using (_configurationLock.Enter())
+            _passesOn = false;
+        // Else they wait for the next one.
         if (_channel is not { } channel)
             return;
-        Span<byte> message = stackalloc byte[ConfigHead.Length + ConfigHead.MaximumData];
-        int offset, length;
-        using (_configurationLock.Enter())
+        using MainChannel.Operation all = channel.Begin("take what the driver wrote", _settings.Timeouts.Operation);
+        // Not for as long as a driver goes on with it: others wait for the worker too.
+        for (int i = 0; i <= ConfigurationWrites.Most; i++)
         {
-            if (_writtenFrom >= _writtenTo)
+            if (!TryTakeWrite(out int offset, out byte[] data))
                 return;
-            (offset, length) = (_writtenFrom, _writtenTo - _writtenFrom);
-            _configuration.AsSpan(offset, length).CopyTo(message[ConfigHead.Length..]);
-            (_writtenFrom, _writtenTo) = (int.MaxValue, 0);
+            PassOn(channel, offset, data);
         }
-        MemoryMarshal.Write(message, new ConfigHead((uint)offset, (uint)length, 0));
-        channel.Send(FrontEndRequest.SetConfig, message[..(ConfigHead.Length + length)]);
+        Post(PassOnWrites);
+    }
+
+    private bool TryTakeWrite(out int offset, out byte[] data)
+    {
+        using (_configurationLock.Enter())
+            return _writes.TryTake(_configuration, out offset, out data);
+    }
+
+    private void PassOn(MainChannel channel, int offset, byte[] data)
+    {
+        Span<byte> message = stackalloc byte[ConfigHead.Length + data.Length];
+        MemoryMarshal.Write(message, new ConfigHead((uint)offset, (uint)data.Length, 0));
+        data.CopyTo(message[ConfigHead.Length..]);
+        try
+        {
+            channel.Send(FrontEndRequest.SetConfig, message);
+        }
+        catch (BackEndException e) when (e.IsRefusal)
+        {
+            // The others are to be told all the same.
+            SayOnce(e.Message);
+        }
     }
 }

@@ -22,7 +22,7 @@ public sealed partial class VhostUserBackEnd
     internal ulong Features => Offer.Features & ~Volatile.Read(ref _missing);
 
     /// <summary>Whether a lost back-end is to be replaced.</summary>
-    private bool IsLookedFor => _settings.Reconnect != null;
+    private bool IsLookedFor => _settings.Reconnect != null && !_isOver;
 
     /// <summary>The first one. Not on the worker, which has not begun.</summary>
     private void ConnectFirst(int patience, CancellationToken cancel)
@@ -38,7 +38,7 @@ public sealed partial class VhostUserBackEnd
                 TakeFirst(stream, cancel);
                 return;
             }
-            if (Environment.TickCount64 >= deadline || (_listener == null && error is not (LibC.ENOENT or LibC.ECONNREFUSED or LibC.EAGAIN)))
+            if (Environment.TickCount64 >= deadline || !MayPass(error))
                 throw NobodyCame(error);
             _ = cancel.WaitHandle.WaitOne(10);
         }
@@ -48,7 +48,7 @@ public sealed partial class VhostUserBackEnd
     {
         try
         {
-            Offer = Take(stream, offer => RefuseFirst(offer));
+            _offer = Take(stream, offer => RefuseFirst(offer));
         }
         catch (BackEndException e)
         {
@@ -60,6 +60,7 @@ public sealed partial class VhostUserBackEnd
 
     private VmmException NobodyCame(int error) => _settings.IsBeingStarted
         ? VmmException.Host($"The back-end of {_settings.Id} has been started, and does not listen at {_settings.Socket}: {LibC.strerror(error)}. Correct exec=.")
+        : _settings.Server && !MayPass(error) ? VmmException.Host($"Cannot take a vhost-user back-end of {_settings.Id} that connects to {_settings.Socket}: {LibC.strerror(error)}.")
         : _settings.Server ? VmmException.Host($"No vhost-user back-end of {_settings.Id} has connected to {_settings.Socket}. Start it with that socket, as a client.")
         : VmmException.Host($"Cannot connect to the vhost-user back-end of {_settings.Id} at {_settings.Socket}: {LibC.strerror(error)}. Start the back-end first, or correct socket=.");
 
@@ -86,7 +87,10 @@ public sealed partial class VhostUserBackEnd
         {
             // What the one before said at its end.
             Interlocked.Exchange(ref _channelEnded, null);
-            BackEndOffer offer = Handshake.Negotiate(channel, _settings, this, out requests);
+            _talking = channel;
+            if (_isOver)
+                channel.Shutdown();
+            BackEndOffer offer = Handshake.Negotiate(channel, _settings, _offer?.ProtocolFeatures ?? ~0UL, this, out requests);
             if (refuse(offer) is { } clause)
                 throw BackEndException.Refused(clause);
             (_channel, _requests) = (channel, requests);
@@ -102,11 +106,14 @@ public sealed partial class VhostUserBackEnd
         }
     }
 
+    /// <summary>Whether it is nothing but nobody there yet.</summary>
+    private static bool MayPass(int error) => error is LibC.ENOENT or LibC.ECONNREFUSED or LibC.EAGAIN or LibC.EINTR;
+
     private UnixStream? FindSomebody(out int error)
     {
         error = LibC.EAGAIN;
         if (_listener != null)
-            return _listener.TryAccept();
+            return _listener.TryAccept(out error);
         if (_connect == null)
             return UnixStream.TryConnect(_settings.Socket, out error);
         return _connect();
@@ -116,8 +123,15 @@ public sealed partial class VhostUserBackEnd
     private void Reconnect()
     {
         _retryAt = Environment.TickCount64 + (_listener != null ? 0 : _settings.Reconnect ?? 0);
-        if (FindSomebody(out _) is not { } stream)
+        if (FindSomebody(out int error) is not { } stream)
+        {
+            if (MayPass(error))
+                return;
+            // Whoever connected is still waiting: without a pause he would be looked at all the time.
+            _retryAt = Environment.TickCount64 + RefusedRetry;
+            SayOnce($"no other back-end can be taken: {LibC.strerror(error)}");
             return;
+        }
         try
         {
             BackEndOffer now = Take(stream, offer => RefuseFirst(offer) ?? Offer.Refuse(offer, _hasDriver ? _activation!.Features : Features & ~VhostUserFeatures.NotForGuests & ~_settings.RefusedFeatures));
@@ -168,10 +182,10 @@ public sealed partial class VhostUserBackEnd
         }
         ForgetConnection();
         bool hadMappings = _device?.DropMappings() ?? false;
-        Say($"lost its back-end: {clause}; {(IsLookedFor ? "the device stands still until another one is there" : "the device is broken, as reconnect=off says")}");
+        Say($"lost its back-end: {clause}; {(IsLookedFor ? "the device stands still until another one is there" : _isOver ? "the machine ends" : "the device is broken, as reconnect=off says")}");
         if (hadMappings)
             NeedsReset("its back-end went away, and with it what it had mapped into shared memory");
-        else if (!IsLookedFor && _activation != null)
+        else if (_settings.Reconnect == null && _activation != null)
             NeedsReset("its back-end went away");
         // At once, for one who is there already; but not all the time, if each that comes goes at once.
         long now = Environment.TickCount64;

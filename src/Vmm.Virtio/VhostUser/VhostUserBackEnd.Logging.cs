@@ -8,6 +8,9 @@ public sealed partial class VhostUserBackEnd
 {
     private DirtyLog? _dirtyLog;
 
+    // Of this connection, this log and this memory table.
+    private bool _logTold;
+
     /// <summary>Whether it can note what it writes; a machine with one that cannot does not migrate while it runs.</summary>
     public bool CanLog => Offer.Has(ProtocolFeatures.LogSharedMemory) && (Offer.Features & VhostUserFeatures.LogAll) != 0;
 
@@ -25,6 +28,7 @@ public sealed partial class VhostUserBackEnd
                 throw VmmException.Configuration($"The back-end of {_settings.Id} cannot log what it writes: it lacks LOG_SHMFD or VHOST_F_LOG_ALL.");
             DirtyLog? before = _dirtyLog;
             _dirtyLog = log;
+            _logTold = false;
             try
             {
                 TellLogging();
@@ -47,6 +51,7 @@ public sealed partial class VhostUserBackEnd
     public void StopLogging() => _ = Invoke(() =>
     {
         _dirtyLog = null;
+        _logTold = false;
         try
         {
             TellLogging();
@@ -63,7 +68,9 @@ public sealed partial class VhostUserBackEnd
     {
         if (_channel is not { } channel || _activation is not { } activation || !_featuresTold)
             return;
+        using MainChannel.Operation all = channel.Begin("switch its log", _settings.Timeouts.Operation);
         _featuresTold = false;
+        TellLogBase(channel, activation);
         TellFeatures(channel, activation, acknowledged: true);
         foreach (Ring ring in _rings)
         {
@@ -72,9 +79,17 @@ public sealed partial class VhostUserBackEnd
         }
     }
 
-    private void TellLogBase(MainChannel channel)
+    /// <summary>
+    /// Says where the log is. After the memory table, and again after a change of it: back-ends may find the bits of each region when they are
+    /// told of the log.
+    /// </summary>
+    private void TellLogBase(MainChannel channel, VirtioActivation activation)
     {
-        if (_dirtyLog is { } log)
-            channel.SetLogBase(new LogDescription(log.Length, 0), log.Number);
+        if (_dirtyLog is not { } log || _logTold)
+            return;
+        if (!log.Covers(activation.Memory))
+            throw BackEndException.Refused("the log that it was to be given is of a smaller memory");
+        channel.SetLogBase(new LogDescription(log.Length, 0), log.Number);
+        _logTold = true;
     }
 }

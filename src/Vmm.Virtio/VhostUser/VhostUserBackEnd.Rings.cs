@@ -50,8 +50,10 @@ public sealed partial class VhostUserBackEnd
     {
         try
         {
-            if (_channel is { } channel)
-                _memory.Withdraw(channel, Offer);
+            if (_channel is not { } channel)
+                return;
+            using MainChannel.Operation all = channel.Begin("let go of the guest's memory", _settings.Timeouts.Operation);
+            _memory.Withdraw(channel, Offer);
         }
         catch (BackEndException e)
         {
@@ -65,7 +67,7 @@ public sealed partial class VhostUserBackEnd
         _activation = activation;
         _hasDriver = true;
         _featuresTold = false;
-    });
+    }, CommandKind.Activate);
 
     /// <summary>Starts queues.</summary>
     internal void Start(IReadOnlyList<VirtQueueSetup> queues) => Post(() =>
@@ -83,12 +85,14 @@ public sealed partial class VhostUserBackEnd
     internal QueueStop BeginStop(int index)
     {
         var stop = new QueueStop();
+        // Those that are asked at once have one deadline together.
+        long asked = Environment.TickCount64;
         Post(() =>
         {
             Ring ring = _rings[index];
             try
             {
-                Stop(ring);
+                Stop(ring, asked);
             }
             finally
             {
@@ -106,14 +110,16 @@ public sealed partial class VhostUserBackEnd
     }
 
     /// <summary>The driver reset the device. Its queues have stopped.</summary>
-    internal void Reset() => Post(ResetBackEnd);
+    internal void Reset() => Post(ResetBackEnd, CommandKind.Reset);
 
     private bool IsPacked => _activation?.Has(VirtioFeatures.RingPacked) ?? false;
 
     private void ForgetConnection()
     {
-        _featuresTold = _inflightTold = _wasStarted = false;
+        _featuresTold = _inflightTold = _logTold = _wasStarted = false;
         _memory.Forget();
+        foreach (Ring ring in _rings)
+            ring.Told = null;
     }
 
     /// <summary>Lets the back-end serve all queues that are to be served and are not.</summary>
@@ -123,7 +129,7 @@ public sealed partial class VhostUserBackEnd
             return;
         if (_channel is not { } channel)
         {
-            if (!IsLookedFor)
+            if (_settings.Reconnect == null)
                 NeedsReset("it has no back-end any more, and none is looked for, as reconnect=off says");
             return;
         }
@@ -134,8 +140,11 @@ public sealed partial class VhostUserBackEnd
                 if (ring.IsWanted && !ring.IsServed)
                     CheckAreas(ring);
             }
+            using MainChannel.Operation all = channel.Begin("start the device", _settings.Timeouts.Operation);
             TellFeatures(channel, activation);
-            _memory.Tell(channel, Offer, activation.Memory);
+            if (_memory.Tell(channel, Offer, activation.Memory))
+                _logTold = false;
+            TellLogBase(channel, activation);
             TellInflight(channel);
             // Before it serves: it may map as soon as it does.
             _device?.AcceptMappings();
@@ -152,9 +161,14 @@ public sealed partial class VhostUserBackEnd
     /// <summary>Stops what was started of a start that was refused.</summary>
     private void Undo()
     {
+        long now = Environment.TickCount64;
         try
         {
-            StopServed();
+            foreach (Ring ring in _rings)
+            {
+                if (ring.IsServed && _channel is { } channel)
+                    StopServed(channel, ring, now);
+            }
         }
         catch (BackEndException e)
         {
@@ -230,7 +244,6 @@ public sealed partial class VhostUserBackEnd
     {
         if (_featuresTold)
             return;
-        TellLogBase(channel);
         // Without bit 30, rings would begin enabled.
         ulong features = (activation.Features & Offer.Features & ~VhostUserFeatures.NotForGuests) | (Offer.Features & VhostUserFeatures.ProtocolFeatures);
         if (_dirtyLog != null)
@@ -295,16 +308,25 @@ public sealed partial class VhostUserBackEnd
             && _activation.Memory.Contains(setup.DeviceArea, IsPacked ? 4 : 6 + (8 * size));
         if (!inRam)
             throw BackEndException.Refused($"the driver's queue {ring.Index} is not in memory");
+        if (ring.IsPositionPossible(_activation.Memory, IsPacked))
+            return;
+        if (setup.State != ring.Told)
+            throw BackEndException.Refused($"the driver's queue {ring.Index} has more requests made available than it has room for, counted from {setup.State.NextAvailable}, where it stands");
+        // The next one begins where any does that takes over.
+        ring.Setup = setup with { State = ring.AfterLoss(_activation.Memory, IsPacked) };
+        throw BackEndException.Broken($"it said that queue {ring.Index} stands at 0x{setup.State.NextAvailable:x}, which cannot be");
     }
 
     /// <summary>Stops one; its state says where it stands then.</summary>
-    private void Stop(Ring ring)
+    /// <param name="ring">Which.</param>
+    /// <param name="asked">When that was asked for, from which its deadline counts.</param>
+    private void Stop(Ring ring, long asked)
     {
         ring.IsWanted = false;
         try
         {
             if (ring.IsServed && _channel is { } channel)
-                StopServed(channel, ring);
+                StopServed(channel, ring, asked);
         }
         catch (BackEndException e)
         {
@@ -313,39 +335,32 @@ public sealed partial class VhostUserBackEnd
         }
     }
 
-    private void StopServed(MainChannel channel, Ring ring)
+    private void StopServed(MainChannel channel, Ring ring, long asked)
     {
+        using MainChannel.Operation all = channel.Begin("stop the device's queues", _settings.Timeouts.Stop, asked);
         if ((Offer.Features & VhostUserFeatures.ProtocolFeatures) != 0)
             channel.Send(FrontEndRequest.SetVringEnable, new VringState((uint)ring.Index, 0));
         VringState answer = channel.Ask<VringState, VringState>(FrontEndRequest.GetVringBase, new VringState((uint)ring.Index, 0), _settings.Timeouts.Stop);
         if (answer.Index != (uint)ring.Index)
             throw BackEndException.Broken($"it was asked to stop queue {ring.Index}, and answered for queue {answer.Index}");
-        if (ring.FromBase(answer.Number, IsPacked, _activation!.Memory) is not { } state)
+        if (ring.FromBase(answer.Number, IsPacked) is not { } state)
             throw BackEndException.Broken($"it says that queue {ring.Index} stands at 0x{answer.Number:x}, which cannot be");
         ring.Setup = ring.Setup with { State = state };
+        ring.Told = state;
         ring.IsServed = false;
         if (!Array.Exists(_rings, other => other.IsServed))
             _device?.RefuseMappings();
     }
 
-    private void StopServed()
-    {
-        foreach (Ring ring in _rings)
-        {
-            if (ring.IsServed && _channel is { } channel)
-                StopServed(channel, ring);
-        }
-    }
-
     private void ResetBackEnd()
     {
         _needsReset = _hasDriver = false;
-        _featuresTold = _inflightTold = false;
+        _featuresTold = _inflightTold = _logTold = false;
         // It was of the requests of another driver.
         _inflight?.Dispose();
         _inflight = null;
         foreach (Ring ring in _rings)
-            (ring.IsWanted, ring.Setup) = (false, default);
+            (ring.IsWanted, ring.Setup, ring.Told) = (false, default, null);
         if (_wasStarted && _channel is { } channel && Offer.Has(ProtocolFeatures.ResetDevice))
             channel.Send(FrontEndRequest.ResetDevice, default);
         _wasStarted = false;

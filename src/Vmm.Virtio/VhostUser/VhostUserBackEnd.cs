@@ -16,9 +16,6 @@ namespace Vmm.Virtio.VhostUser;
 /// </remarks>
 public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
 {
-    // A guest that resets its device over and over leaves commands faster than a slow back-end lets them be done: then it waits.
-    private const int MostCommands = 256;
-
     // So often is somebody looked for who can never be taken.
     private const int RefusedRetry = 1_000;
 
@@ -29,13 +26,21 @@ public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
     private readonly VhostUserSettings _settings;
     private readonly Action<string> _log;
     private readonly EventNotifier _wake = new();
-    private readonly EventNotifier _ringError = new();
+    private readonly EventNotifier _ringError = new(isShared: true);
     private readonly Thread _worker;
     private readonly object _commandLock = new();
-    private readonly Queue<Action> _commands = new();
+    private readonly LinkedList<(CommandKind Kind, Action Action)> _commands = new();
     private readonly UnixListener? _listener;
     private readonly Func<UnixStream?>? _connect;
+    private readonly Timer _end;
     private bool _disposed;
+
+    // Nothing is said to anybody any more: a wait for this one is cut off, and no other is looked for. And the connection that a wait may be in.
+    private volatile bool _isOver;
+    private volatile MainChannel? _talking;
+
+    // Null before there was one.
+    private BackEndOffer? _offer;
 
     // The worker's own.
     private MainChannel? _channel;
@@ -59,6 +64,7 @@ public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
         _rings = new Ring[settings.QueueSizes.Count];
         for (int i = 0; i < _rings.Length; i++)
             _rings[i] = new Ring(i);
+        _end = new Timer(_ => CutOff());
         _worker = new Thread(Main, maxStackSize: 512 * 1024) { IsBackground = true, Name = $"vu-{settings.Id}" };
     }
 
@@ -69,7 +75,7 @@ public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
     public VhostUserCounters Counters { get; } = new();
 
     /// <summary>What the first back-end said of itself; each that comes after it is held to that.</summary>
-    internal BackEndOffer Offer { get; private set; } = null!;
+    internal BackEndOffer Offer => _offer!;
 
     /// <summary>Connects to a back-end, or waits for one that connects, and finds out what it can do.</summary>
     /// <param name="settings">Where it is, and what is wanted of it.</param>
@@ -100,7 +106,22 @@ public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
         }
     }
 
-    /// <summary>Lets the back-end go. No device uses it any more.</summary>
+    /// <summary>
+    /// The machine is about to end: whatever is still to be said to the back-end is said soon (5 s), or it is cut off. Any thread.
+    /// </summary>
+    public void BeginEnd()
+    {
+        try
+        {
+            _ = _end.Change(_settings.Timeouts.End, Timeout.Infinite);
+        }
+        catch (ObjectDisposedException)
+        {
+            // It has ended.
+        }
+    }
+
+    /// <summary>Lets the back-end go, without waiting for it. No device uses it any more.</summary>
     public void Dispose()
     {
         lock (_commandLock)
@@ -108,8 +129,9 @@ public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
             if (_disposed)
                 return;
             _disposed = true;
-            Monitor.PulseAll(_commandLock);
         }
+        _end.Dispose();
+        CutOff();
         _wake.Signal();
         if ((_worker.ThreadState & ThreadState.Unstarted) == 0)
             _worker.Join();
@@ -120,16 +142,28 @@ public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
         _ringError.Dispose();
     }
 
-    /// <summary>Leaves the worker a command. They are done in their order.</summary>
-    private void Post(Action command)
+    /// <summary>Ends the connection, whoever waits in it, for good. Any thread.</summary>
+    private void CutOff()
+    {
+        // In this order: who begins to talk looks the other way round.
+        _isOver = true;
+        _talking?.Shutdown();
+    }
+
+    /// <summary>
+    /// Leaves the worker a command, and does not wait, as a vCPU may be the caller. They are done in their order. A guest cannot leave many:
+    /// a queue that was started is stopped once, and started again only after the worker has stopped it; nor do resets add up.
+    /// </summary>
+    private void Post(Action command, CommandKind kind = CommandKind.Other)
     {
         lock (_commandLock)
         {
-            while (_commands.Count >= MostCommands && !_disposed)
-                Monitor.Wait(_commandLock);
             if (_disposed)
                 return;
-            _commands.Enqueue(command);
+            // A driver that got no further than this is forgotten, and so is a reset after a reset.
+            while (kind == CommandKind.Reset && _commands.Last?.Value.Kind is CommandKind.Activate or CommandKind.Reset)
+                _commands.RemoveLast();
+            _commands.AddLast((kind, command));
         }
         _wake.Signal();
     }
@@ -180,8 +214,10 @@ public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
     {
         lock (_commandLock)
         {
-            Monitor.PulseAll(_commandLock);
-            return _commands.TryDequeue(out command);
+            command = _commands.First?.Value.Action;
+            if (command != null)
+                _commands.RemoveFirst();
+            return command != null;
         }
     }
 
@@ -277,4 +313,12 @@ public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
     }
 
     private void Say(string clause) => _log($"{_settings.Id}: {clause}");
+
+    /// <summary>What a command is, where it makes another one superfluous.</summary>
+    private enum CommandKind
+    {
+        Other,
+        Activate,
+        Reset,
+    }
 }

@@ -1,3 +1,4 @@
+using Vmm.Core;
 using Vmm.Core.Interop;
 using Vmm.Core.Locking;
 using Vmm.Core.Memory;
@@ -25,6 +26,7 @@ public sealed class VhostUserDevice : VirtioDevice
     // Over the question whether the back-end may map now, and the mapping: nothing is mapped after all was taken away.
     private readonly OrderedLock _mappingLock = new(LockRank.DeviceMappings);
     private bool _acceptsMappings;
+    private bool _disposed;
 
     /// <summary>Makes the device of a back-end.</summary>
     /// <param name="backEnd">It; outlives the device, which is its only one.</param>
@@ -60,6 +62,9 @@ public sealed class VhostUserDevice : VirtioDevice
 
     /// <inheritdoc/>
     public override void ReadConfiguration(int offset, Span<byte> data) => _backEnd.ReadConfiguration(offset, data);
+
+    /// <inheritdoc/>
+    public override uint ConfigurationGeneration => _backEnd.ConfigurationGeneration;
 
     /// <inheritdoc/>
     public override void WriteConfiguration(int offset, ReadOnlySpan<byte> data) => _backEnd.WriteConfiguration(offset, data);
@@ -117,7 +122,18 @@ public sealed class VhostUserDevice : VirtioDevice
     }
 
     /// <inheritdoc/>
-    public override VirtioDeviceState Save() => new VhostUserState(_backEnd.SaveState());
+    /// <exception cref="VmmException">The back-end has a state that it does not give.</exception>
+    public override VirtioDeviceState Save()
+    {
+        // It maps nothing any more: its queues have stopped.
+        int mappings = _windows.Sum(window => window.Count);
+        if (mappings > 0 && !_backEnd.HasState)
+        {
+            throw VmmException.Host(
+                $"Cannot save the state of {Id}: its back-end has {mappings} mapping{(mappings == 1 ? "" : "s")} in shared memory, and cannot tell another one what they are (it lacks the protocol feature DEVICE_STATE). Let the guest unmount what is on it or unbind its driver first, or use a back-end with DEVICE_STATE.");
+        }
+        return new VhostUserState(_backEnd.SaveState());
+    }
 
     /// <inheritdoc/>
     public override void Restore(VirtioDeviceState state)
@@ -194,6 +210,9 @@ public sealed class VhostUserDevice : VirtioDevice
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
     {
+        if (_disposed)
+            return;
+        _disposed = true;
         _backEnd.Detach(this);
         _ = DropMappings();
         foreach (SharedMemoryWindow window in _windows)

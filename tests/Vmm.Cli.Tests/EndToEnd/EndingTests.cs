@@ -71,6 +71,22 @@ public sealed class EndingTests : IDisposable
         vmm.WaitForEnd().IsOneLine(128 + signal, $"signal {signal}");
     }
 
+    [SkippableTheory]
+    [InlineData("tag=a,socket=S,server=on")]
+    [InlineData("tag=a,exec=\"sh -c 'touch S; exec sleep 1000' # {fd}\"")]
+    [InlineData("tag=a,exec=\"sh -c 'touch S; exec sleep 1000' # {socket}\"")]
+    public void A_signal_ends_a_wait_for_a_back_end(string share)
+    {
+        NeedsKvm.Check();
+        string kernel = _vmm.Make("kernel", GuestProgram.Elf(a => a.Hang()));
+        string path = Path.Combine(_vmm.Folder, "S");
+        using RunningVmm vmm = _vmm.Start("run", "--kernel", kernel, "--fs", share.Replace("S", path, StringComparison.Ordinal));
+        Assert.True(SpinWait.SpinUntil(() => File.Exists(path), VmmProgram.Patience), "Nobody waits.");
+        vmm.Kill(SIGTERM);
+        vmm.WaitForEnd().IsOneLine(128 + SIGTERM, "signal 15");
+        Assert.Equal(share.Contains("exec", StringComparison.Ordinal), File.Exists(path));
+    }
+
     [SkippableFact]
     public void A_signal_ends_a_guest_that_sleeps_for_ever()
     {

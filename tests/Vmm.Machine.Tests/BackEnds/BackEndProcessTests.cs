@@ -31,10 +31,46 @@ public sealed class BackEndProcessTests
     [Fact]
     public void Its_descriptor_is_a_socket_that_can_be_connected_to()
     {
-        using BackEndProcess process = Start("sh -c 'readlink /proc/self/fd/{fd}; cat'", restarts: false);
+        using BackEndProcess process = Start("sh -c 'readlink /proc/self/fd/{fd}; exec sleep 1000'", restarts: false);
         WaitUntil(() => _said.Any(line => line.Contains("socket:[", StringComparison.Ordinal)), "the name of the descriptor");
         using UnixStream? stream = UnixStream.TryConnect(process.Socket, out int error);
         Assert.Equal(0, error);
+    }
+
+    [Fact]
+    public void Who_was_not_accepted_by_one_is_not_left_to_the_next()
+    {
+        using BackEndProcess process = Start("sh -c 'echo up; sleep 0.5' # {fd}", restarts: true);
+        WaitFor("fs0: up");
+        using UnixStream? stream = UnixStream.TryConnect(process.Socket, out int error);
+        Assert.Equal(0, error);
+        WaitUntil(() => stream!.HasInput, "the end of a connection that nobody has accepted");
+        // The next one has a socket of its own.
+        UnixStream? another = null;
+        WaitUntil(() => (another = UnixStream.TryConnect(process.Socket, out _)) != null, "another one to connect to");
+        another!.Dispose();
+    }
+
+    [Fact]
+    public void One_that_cannot_be_started_again_is_tried_again()
+    {
+        using BackEndProcess process = Start("sh -c 'sleep 0.3; exit 3' # {fd}", restarts: true);
+        string directory = Path.GetDirectoryName(process.Socket)!;
+        Directory.Delete(directory, recursive: true);
+        WaitUntil(() => _said.Any(line => line.Contains("It is tried again", StringComparison.Ordinal)), "the failure");
+        // Time for some more.
+        Thread.Sleep(1_500);
+        Assert.Equal(1, _said.Count(line => line.Contains("It is tried again", StringComparison.Ordinal)));
+        Directory.CreateDirectory(directory);
+        WaitUntil(() => _said.Count(line => line.Contains("ended with exit code 3", StringComparison.Ordinal)) >= 2, "its second end");
+    }
+
+    [Fact]
+    public void What_one_listened_at_is_not_in_the_way_of_the_next()
+    {
+        using BackEndProcess process = Start("sh -c 'test -e {socket} && echo in the way; touch {socket}; sleep 0.2'", restarts: true);
+        WaitUntil(() => _said.Count(line => line.Contains("ended with", StringComparison.Ordinal)) >= 2, "its second end");
+        Assert.DoesNotContain("fs0: in the way", _said);
     }
 
     [Theory]

@@ -34,7 +34,7 @@ public abstract class DriverQueue
     public RingFeatures Features { get; }
 
     /// <summary>Rung by <see cref="Kick"/>.</summary>
-    public EventNotifier Doorbell { get; } = new();
+    public EventNotifier Doorbell { get; } = new(isShared: true);
 
     /// <summary>Guest address of the descriptor table or ring; the areas are one allocation's.</summary>
     public abstract ulong DescriptorArea { get; }

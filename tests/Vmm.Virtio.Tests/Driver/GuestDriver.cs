@@ -69,7 +69,7 @@ public sealed class GuestDriver : IDisposable
         for (int i = 0; i < _calls.Length; i++)
         {
             int queue = i;
-            _calls[i] = new EventNotifier();
+            _calls[i] = new EventNotifier(device.HasExternalCalls);
             _relay.Invoke(() => _relay.Add(_calls[queue].Number, new Call(_calls[queue], () => Host.SignalQueue(queue))));
         }
     }

@@ -16,6 +16,7 @@ internal sealed class FakeDevice(ushort[]? queueSizes = null, SharedMemoryRegion
     private readonly Dictionary<int, VirtQueueState> _stopped = [];
     private volatile bool _holds;
     private volatile int _begun;
+    private volatile int _starts;
 
     public const ulong OwnFeature = 1UL << 5;
 
@@ -51,6 +52,9 @@ internal sealed class FakeDevice(ushort[]? queueSizes = null, SharedMemoryRegion
     /// <summary>How many stops were begun so far. Any thread.</summary>
     public int StopsBegun => _begun;
 
+    /// <summary>How many queues were started so far. Any thread.</summary>
+    public int Starts => _starts;
+
     public override ulong OfferedFeatures => Offered;
 
     public override IReadOnlyList<ushort> QueueSizes => _sizes;
@@ -60,6 +64,10 @@ internal sealed class FakeDevice(ushort[]? queueSizes = null, SharedMemoryRegion
     public override bool HasExternalCalls => IsExternal;
 
     public override int ConfigurationLength => Configuration.Length;
+
+    public uint Generation { get; set; }
+
+    public override uint ConfigurationGeneration => Generation;
 
     public override void ReadConfiguration(int offset, Span<byte> data)
     {
@@ -83,6 +91,7 @@ internal sealed class FakeDevice(ushort[]? queueSizes = null, SharedMemoryRegion
         Assert.NotNull(Activation);
         _running.Add(setup.Index, setup);
         Calls.Add($"start {setup.Index}");
+        _starts++;
     }
 
     public override void BeginStopQueue(int index)

@@ -1,4 +1,5 @@
 using Vmm.Core;
+using Vmm.Core.Events;
 using Vmm.Virtio.Transport;
 using Vmm.Virtio.Transport.Mmio;
 
@@ -10,6 +11,7 @@ public sealed class PendingResetTests : IDisposable
     private static readonly TimeSpan s_watchdog = TimeSpan.FromSeconds(60);
 
     private readonly PciMachine _pci = new();
+    private readonly EventLoop _loop = new("relay");
     private readonly ulong _common;
 
     public PendingResetTests()
@@ -26,6 +28,7 @@ public sealed class PendingResetTests : IDisposable
     {
         _pci.Device.Holds = false;
         _pci.Dispose();
+        _loop.Dispose();
     }
 
     [Fact]
@@ -216,6 +219,81 @@ public sealed class PendingResetTests : IDisposable
     }
 
     [Fact]
+    public void Bus_mastering_goes_off_without_a_wait_for_others_who_serve_the_queues()
+    {
+        using PciMachine pci = StartExternal();
+        pci.SetConfig(0x04, 2, 2);
+        Assert.Equal([0, 1, 2], pci.Device.Begun.Order());
+        Assert.Empty(pci.Device.Calls);
+        // Whatever the driver reads then finds that they have stopped.
+        pci.Device.Holds = false;
+        Assert.Equal(15UL, pci.Read(pci.Structure(1).Address + 0x14, 1));
+        Assert.Equal(["stop 0", "stop 1", "stop 2"], pci.Device.Calls);
+        pci.SetConfig(0x04, 6, 2);
+        Assert.Equal([0, 1, 2], pci.Device.Running.Keys.Order());
+    }
+
+    [Fact]
+    public void Bus_mastering_that_is_on_again_before_the_queues_have_stopped_starts_them_when_they_have()
+    {
+        using PciMachine pci = StartExternal();
+        for (int i = 0; i < 3; i++)
+        {
+            pci.SetConfig(0x04, 2, 2);
+            pci.SetConfig(0x04, 6, 2);
+        }
+        Assert.Empty(pci.Device.Calls);
+        pci.Device.Holds = false;
+        // By itself: the driver touches nothing.
+        Assert.True(SpinWait.SpinUntil(() => pci.Pci.IsRunning && pci.Device.Starts == 6, s_watchdog));
+        Assert.Equal(["stop 0", "start 0", "stop 1", "start 1", "stop 2", "start 2"], pci.Device.Calls);
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Bus_mastering_that_goes_off_during_a_reset_is_off_after_it(bool on)
+    {
+        using PciMachine pci = StartExternal();
+        ulong status = pci.Structure(1).Address + 0x14;
+        pci.Write(status, 0, 1);
+        pci.SetConfig(0x04, 2, 2);
+        if (on)
+            pci.SetConfig(0x04, 6, 2);
+        Assert.Equal(15UL, pci.Read(status, 1));
+        pci.Device.Holds = false;
+        Assert.Equal(0UL, pci.Read(status, 1));
+        Assert.Equal(["stop 0", "stop 1", "stop 2", "reset"], pci.Device.Calls);
+        pci.Pci.Pause();
+        Assert.Equal(!on, pci.Pci.Save().IsSilenced);
+    }
+
+    [Fact]
+    public void A_pause_waits_for_queues_that_fall_silent()
+    {
+        using PciMachine pci = StartExternal();
+        pci.SetConfig(0x04, 2, 2);
+        pci.SetConfig(0x04, 6, 2);
+        pci.Device.Stopping = _ => pci.Device.Holds = false;
+        pci.Pci.Pause();
+        Assert.Equal(["stop 0", "stop 1", "stop 2"], pci.Device.Calls);
+        Assert.False(pci.Pci.Save().IsSilenced);
+        pci.Pci.Resume();
+        Assert.Equal([0, 1, 2], pci.Device.Running.Keys.Order());
+    }
+
+    /// <summary>One whose queues others serve, who do not let go of them, and for whom no vCPU may wait.</summary>
+    private PciMachine StartExternal()
+    {
+        var pci = new PciMachine(new FakeDevice { IsExternal = true }, relay: () => _loop);
+        pci.Enable().Start(VirtioFeatures.Version1);
+        pci.Device.Calls.Clear();
+        pci.Device.Holds = true;
+        pci.Device.Stopping = _ => Assert.False(pci.Device.Holds, "A vCPU would have waited.");
+        return pci;
+    }
+
+    [Fact]
     public void Bus_mastering_that_was_off_is_off_in_a_restored_device()
     {
         _pci.Device.Holds = false;
@@ -229,6 +307,26 @@ public sealed class PendingResetTests : IDisposable
         Assert.Empty(other.Device.Running);
         other.SetConfig(0x04, 6, 2);
         Assert.Equal(3, other.Device.Running.Count);
+    }
+
+    [Fact]
+    public void The_generation_is_of_both_and_stays_when_a_state_is_restored()
+    {
+        _pci.Device.Holds = false;
+        ulong Generation(PciMachine machine) => machine.Read(machine.Structure(1).Address + 0x15, 1);
+        ulong before = Generation(_pci);
+        _pci.Device.Generation += 3;
+        Assert.Equal(before + 3, Generation(_pci));
+        _pci.Device.Activation!.Host.SignalConfigurationChange();
+        Assert.Equal(before + 4, Generation(_pci));
+        _pci.Pci.Pause();
+        using var other = new PciMachine();
+        other.Device.Generation = 200;
+        other.Enable();
+        other.Pci.Restore(_pci.Pci.Save());
+        Assert.Equal(before + 4, Generation(other));
+        other.Device.Generation++;
+        Assert.Equal(before + 5, Generation(other));
     }
 
     [Fact]

@@ -129,6 +129,107 @@ public sealed class HostileBackEndTests
     }
 
     [Fact]
+    public void Writes_of_a_driver_are_passed_on_one_by_one_in_their_order()
+    {
+        var backEnd = new BackEndOfTest(new EchoDevice()) { Config = [1, 2, 3, 4] };
+        using var fixture = new FrontEndFixture(backEnd);
+        fixture.Driver.Start();
+        fixture.AssertServes();
+        // All of them while the worker is held up; what is between them is the back-end's.
+        backEnd.Plan(FrontEndRequest.GET_CONFIG, Fault.Before((_, _) =>
+        {
+            fixture.Device.WriteConfiguration(0, [0xA0]);
+            fixture.Device.WriteConfiguration(2, [0xC0, 0xD0]);
+            fixture.Device.WriteConfiguration(0, [0xA1]);
+            backEnd.Config = [1, 9, 3, 4];
+        }));
+        _ = backEnd.Session!.Channel!.ConfigChange();
+        fixture.WaitFor(() => backEnd.Transcript.Count(FrontEndRequest.SET_CONFIG) == 3, "the writes to be passed on");
+        fixture.AssertServes();
+        Assert.Equal(
+            ["0:a0", "2:c0d0", "0:a1"],
+            backEnd.Transcript.Requests(FrontEndRequest.SET_CONFIG).Select(entry => $"{entry.Payload[0]}:{Convert.ToHexStringLower(entry.Payload[12..])}"));
+        Assert.Equal([0xA1, 9, 0xC0, 0xD0], backEnd.Config);
+        Assert.Equal([0xA1, 9, 0xC0, 0xD0], fixture.Driver.Configuration(0, 4));
+    }
+
+    [Fact]
+    public void A_flood_of_writes_is_some_of_them_and_the_outcome()
+    {
+        var backEnd = new BackEndOfTest(new EchoDevice()) { Config = [1, 2, 3, 4] };
+        using var fixture = new FrontEndFixture(backEnd);
+        fixture.Driver.Start();
+        fixture.AssertServes();
+        backEnd.Plan(FrontEndRequest.GET_CONFIG, Fault.Before((_, _) =>
+        {
+            for (int i = 0; i < 10_000; i++)
+                fixture.Device.WriteConfiguration(i % 2 == 0 ? 0 : 3, [(byte)(i % 200)]);
+            fixture.Device.WriteConfiguration(0, [0xF0]);
+            fixture.Device.WriteConfiguration(3, [0xF3]);
+            backEnd.Config = [1, 8, 9, 4];
+        }));
+        _ = backEnd.Session!.Channel!.ConfigChange();
+        fixture.WaitFor(() => backEnd.Config is [0xF0, _, _, 0xF3], "the writes to be passed on");
+        Assert.Equal([0xF0, 8, 9, 0xF3], backEnd.Config);
+        Assert.InRange(backEnd.Transcript.Count(FrontEndRequest.SET_CONFIG), 3, 70);
+        Assert.Equal(backEnd.Config, fixture.Driver.Configuration(0, 4));
+        fixture.AssertServes();
+    }
+
+    [Fact]
+    public void A_write_that_is_refused_does_not_take_the_next_one_with_it()
+    {
+        var backEnd = new BackEndOfTest(new EchoDevice()) { Config = [1, 2, 3, 4] };
+        using var fixture = new FrontEndFixture(backEnd);
+        fixture.Driver.Start();
+        fixture.AssertServes();
+        backEnd.Plan(FrontEndRequest.SET_CONFIG, Fault.Nack());
+        backEnd.Plan(FrontEndRequest.GET_CONFIG, Fault.Before((_, _) =>
+        {
+            fixture.Device.WriteConfiguration(0, [0xA0]);
+            fixture.Device.WriteConfiguration(1, [0xB0]);
+        }));
+        _ = backEnd.Session!.Channel!.ConfigChange();
+        fixture.WaitFor(() => backEnd.Config[1] == 0xB0, "the second write");
+        fixture.WaitForLog("refused SET_CONFIG");
+    }
+
+    [Fact]
+    public void A_change_counts_with_the_bytes_also_before_a_driver_is_ready()
+    {
+        var backEnd = new BackEndOfTest(new EchoDevice()) { Config = [1, 1] };
+        using var fixture = new FrontEndFixture(backEnd, settings => settings with { Timeouts = settings.Timeouts with { ConfigurationReads = 0 } });
+        bool stop = false;
+        var changes = new Thread(() =>
+        {
+            for (byte i = 0; !Volatile.Read(ref stop); i++)
+            {
+                backEnd.Config = [i, i];
+                _ = backEnd.Session!.Channel!.ConfigChange(needReply: true);
+            }
+        });
+        changes.Start();
+        int whole = 0;
+        var clock = System.Diagnostics.Stopwatch.StartNew();
+        // As a driver reads fields that belong together (VIRTIO 1.3 §2.5.1).
+        while (whole < 500 || fixture.Device.ConfigurationGeneration < 100)
+        {
+            Assert.InRange(clock.ElapsedMilliseconds, 0, 20_000);
+            uint before = fixture.Device.ConfigurationGeneration;
+            byte first = fixture.Driver.Configuration(0, 1)[0];
+            Thread.SpinWait(whole % 100);
+            byte second = fixture.Driver.Configuration(1, 1)[0];
+            if (fixture.Device.ConfigurationGeneration != before)
+                continue;
+            Assert.Equal(first, second);
+            whole++;
+        }
+        Volatile.Write(ref stop, true);
+        changes.Join();
+        Assert.Equal(0, fixture.Driver.Host.ConfigurationChanges);
+    }
+
+    [Fact]
     public void A_state_that_comes_too_slowly_is_an_error_in_the_end()
     {
         var backEnd = new BackEndOfTest(new EchoDevice());
@@ -253,6 +354,55 @@ public sealed class HostileBackEndTests
         Assert.Equal([9], driver.Queues[0].Transact([9], writable: 1));
         driver.Stop();
     }
+
+    [Fact]
+    public void A_socket_on_which_nobody_can_be_accepted_is_looked_at_now_and_then()
+    {
+        string socket = Path.Combine(Path.GetTempPath(), $"vmm-{Guid.NewGuid():N}");
+        using var fixture = new FrontEndFixture(new BackEndOfTest(new EchoDevice()), settings => settings with { Id = "looks", Server = true, Socket = socket });
+        fixture.Driver.Start();
+        fixture.AssertServes();
+        // As a process without a free descriptor has it: readable, and accept fails.
+        using (var nothing = new FileDescriptor(LibC.open("/dev/null", LibC.O_RDWR | LibC.O_CLOEXEC, 0)))
+            Assert.NotEqual(-1, Dup2(nothing.Number, DescriptorOf(socket)));
+        fixture.BackEnd.Session!.Disconnect();
+        fixture.WaitForLog("no other back-end can be taken");
+        string worker = Directory.GetDirectories("/proc/self/task").Single(task => NameOf(task) == "vu-looks");
+        long before = Ticks(worker);
+        Thread.Sleep(1_500);
+        // Of 150 ticks of 10 ms.
+        Assert.InRange(Ticks(worker) - before, 0, 30);
+        Assert.Equal(1, fixture.Log.Count(line => line.Contains("can be taken", StringComparison.Ordinal)));
+    }
+
+    private static int DescriptorOf(string listener)
+    {
+        // The fourth word says that it listens (__SO_ACCEPTCON).
+        string inode = File.ReadLines("/proc/net/unix").Where(line => line.EndsWith(listener, StringComparison.Ordinal))
+            .Select(line => line.Split(' ', StringSplitOptions.RemoveEmptyEntries)).Single(words => words[3] == "00010000")[6];
+        return int.Parse(
+            Path.GetFileName(Directory.GetFiles("/proc/self/fd").Single(link => new FileInfo(link).LinkTarget == $"socket:[{inode}]")),
+            System.Globalization.CultureInfo.InvariantCulture);
+    }
+
+    [System.Runtime.InteropServices.DllImport("libc", EntryPoint = "dup2")]
+    private static extern int Dup2(int from, int to);
+
+    private static string? NameOf(string task)
+    {
+        try
+        {
+            return File.ReadAllText($"{task}/comm").Trim();
+        }
+        catch (IOException)
+        {
+            // It has ended.
+            return null;
+        }
+    }
+
+    /// <summary>Processor time of a thread.</summary>
+    private static long Ticks(string task) => File.ReadAllText($"{task}/stat").Split(' ')[13..15].Sum(long.Parse);
 
     private static void Signal(FileDescriptor file) => Write(file, sizeof(ulong));
 

@@ -206,6 +206,42 @@ public sealed class LifeCycleTests
     }
 
     [Fact]
+    public void Another_back_end_that_can_do_more_is_used_as_the_first_one_was()
+    {
+        var backEnd = new BackEndOfTest(new ShmemDevice([1 << 20]));
+        ProtocolFeatures all = backEnd.ProtocolFeatures;
+        backEnd.ProtocolFeatures &= ~(ProtocolFeatures.SHMEM | ProtocolFeatures.INFLIGHT_SHMFD | ProtocolFeatures.REPLY_ACK | ProtocolFeatures.RESET_DEVICE);
+        using var fixture = new FrontEndFixture(backEnd);
+        fixture.Driver.Start();
+        fixture.AssertServes();
+        ProtocolFeatures first = backEnd.Session!.AckedProtocolFeatures;
+        backEnd.ProtocolFeatures = all;
+        backEnd.Session.Disconnect();
+        fixture.WaitForLog("a back-end is there again");
+        fixture.AssertServes();
+        Assert.Equal(first, backEnd.Session.AckedProtocolFeatures);
+        Assert.Equal(0, backEnd.Transcript.Count(FrontEndRequest.GET_SHMEM_CONFIG));
+        Assert.Equal(0, fixture.FrontEnd.Counters.RefusedBackEnds);
+        Assert.Empty(backEnd.Violations);
+    }
+
+    [Theory]
+    [InlineData(26)]
+    [InlineData(30)]
+    public void Another_back_end_without_a_feature_between_the_two_programs_is_refused(int bit)
+    {
+        var backEnd = new BackEndOfTest(new EchoDevice()) { ProtocolFeatures = 0 };
+        using var fixture = new FrontEndFixture(backEnd);
+        fixture.Driver.Start();
+        fixture.AssertServes();
+        backEnd.Features &= ~(1UL << bit);
+        backEnd.Session!.Disconnect();
+        fixture.WaitForLog($"it lacks the features 0x{1UL << bit:x}");
+        backEnd.Features |= 1UL << bit;
+        fixture.AssertServes();
+    }
+
+    [Fact]
     public void The_device_of_another_life_of_the_machine_has_the_same_back_end_and_other_memory()
     {
         using var fixture = new FrontEndFixture(new BackEndOfTest(new EchoDevice()));
@@ -227,7 +263,7 @@ public sealed class LifeCycleTests
     public void Rings_outside_of_memory_cost_the_device_only()
     {
         using var fixture = new FrontEndFixture(new BackEndOfTest(new EchoDevice()));
-        using var doorbell = new Core.Events.EventNotifier();
+        using var doorbell = new Core.Events.EventNotifier(isShared: true);
         fixture.Device.Activate(new VirtioActivation(fixture.Driver.Features, fixture.Driver.Memory, fixture.Driver.Host));
         fixture.Device.StartQueue(new VirtQueueSetup(0, 128, ulong.MaxValue - 4, 0x7000_0000_0000, 0, VirtQueueState.Initial, doorbell) { Call = doorbell });
         fixture.Device.QueuesStarted();
@@ -339,6 +375,40 @@ public sealed class LifeCycleTests
         Assert.Throws<VmmException>(() => fixture.FrontEnd.LoadState([1]));
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void A_machine_with_mappings_that_nobody_could_make_again_is_not_saved(bool hasState)
+    {
+        var backEnd = new BackEndOfTest(new ShmemDevice([1 << 20])) { StateToSave = [7] };
+        if (!hasState)
+            backEnd.ProtocolFeatures &= ~ProtocolFeatures.DEVICE_STATE;
+        using var fixture = new FrontEndFixture(backEnd);
+        fixture.Window(0).Place(1UL << 40);
+        fixture.Driver.Start();
+        fixture.AssertServes();
+        using var file = new Core.Interop.FileDescriptor(Core.Interop.LibC.memfd_create("mapped", Core.Interop.LibC.MFD_CLOEXEC));
+        Assert.Equal(0, Core.Interop.LibC.ftruncate(file.Number, 8192));
+        var mapping = new ShmemMapping(0, 0, 4096, 4096, 0);
+        Assert.True(backEnd.Session!.Channel!.Map(mapping, file.Number).IsSuccess);
+        fixture.Driver.Stop();
+        if (hasState)
+        {
+            // It makes them again by what it saved.
+            Assert.Equal([7], ((Vmm.Virtio.VhostUser.VhostUserState)fixture.Device.Save()).BackEnd);
+            return;
+        }
+        VmmException error = Assert.Throws<VmmException>(() => fixture.Device.Save());
+        Assert.Contains("Cannot save the state of vu0: its back-end has 1 mapping in", error.Message, StringComparison.Ordinal);
+        Assert.Contains("DEVICE_STATE", error.Message, StringComparison.Ordinal);
+        fixture.Driver.Restart();
+        // It may not map before it serves.
+        fixture.AssertServes();
+        Assert.True(backEnd.Session.Channel.Unmap(mapping).IsSuccess);
+        fixture.Driver.Stop();
+        Assert.Null(((Vmm.Virtio.VhostUser.VhostUserState)fixture.Device.Save()).BackEnd);
+    }
+
     public static TheoryData<string> StateFaults => ["refused", "check", "silent", "no-descriptor", "closes"];
 
     [Theory]
@@ -361,6 +431,54 @@ public sealed class LifeCycleTests
         fixture.Driver.Start();
         fixture.AssertServes();
         Assert.Equal([1, 2, 3], fixture.FrontEnd.SaveState());
+    }
+
+    [Fact]
+    public void A_log_is_told_behind_the_memory_and_before_a_queue_is_served()
+    {
+        var backEnd = new BackEndOfTest(new EchoDevice());
+        using var fixture = new FrontEndFixture(backEnd);
+        using var log = new Vmm.Virtio.VhostUser.DirtyLog(fixture.Driver.Memory);
+        fixture.FrontEnd.StartLogging(log);
+        AssertOrder(() => fixture.Driver.Start());
+        // Nothing of it has changed.
+        backEnd.Transcript.Clear();
+        fixture.Driver.Restart();
+        fixture.AssertServes();
+        Assert.Equal(0, backEnd.Transcript.Count(FrontEndRequest.SET_LOG_BASE));
+        // Another back-end is told all of it.
+        AssertOrder(() =>
+        {
+            backEnd.Session!.Disconnect();
+            fixture.WaitForLog("there again");
+        });
+        fixture.FrontEnd.StopLogging();
+        Assert.Empty(backEnd.Violations);
+
+        void AssertOrder(Action start)
+        {
+            backEnd.Transcript.Clear();
+            start();
+            fixture.AssertServes();
+            List<string> names = [.. backEnd.Transcript.Names];
+            Assert.Equal(1, backEnd.Transcript.Count(FrontEndRequest.SET_LOG_BASE));
+            Assert.InRange(names.IndexOf("SET_LOG_BASE"), names.LastIndexOf("ADD_MEM_REG") + 1, names.IndexOf("SET_VRING_KICK") - 1);
+        }
+    }
+
+    [Fact]
+    public void A_log_of_another_memory_is_told_to_nobody()
+    {
+        var backEnd = new BackEndOfTest(new EchoDevice());
+        using var fixture = new FrontEndFixture(backEnd);
+        fixture.Driver.Start();
+        fixture.AssertServes();
+        using Core.Memory.GuestRam small = Core.Memory.GuestRam.Allocate([(0, 1 << 20)], new Core.Memory.GuestRamOptions());
+        using var log = new Vmm.Virtio.VhostUser.DirtyLog(small.Memory);
+        VmmException error = Assert.Throws<VmmException>(() => fixture.FrontEnd.StartLogging(log));
+        Assert.Contains("smaller memory", error.Message, StringComparison.Ordinal);
+        Assert.Equal(0, backEnd.Transcript.Count(FrontEndRequest.SET_LOG_BASE));
+        fixture.AssertServes();
     }
 
     [Fact]

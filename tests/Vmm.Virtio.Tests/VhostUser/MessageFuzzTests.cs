@@ -14,6 +14,7 @@ namespace Vmm.Virtio.Tests.VhostUser;
 /// Random messages that are nearly right, on both channels. VMM_TEST_VHOST_USER_MESSAGES says how many, VMM_TEST_VHOST_USER_SEED from which seed;
 /// scripts/soak runs millions.
 /// </summary>
+[Collection(nameof(MessageFuzzTests))]
 public sealed class MessageFuzzTests(ITestOutputHelper output)
 {
     private const ulong WindowLength = 1 << 20;
@@ -88,7 +89,7 @@ public sealed class MessageFuzzTests(ITestOutputHelper output)
             BackEndChannel? requests = null;
             try
             {
-                BackEndOffer offer = Handshake.Negotiate(channel, settings, new Requests(null, () => { }), out requests);
+                BackEndOffer offer = Handshake.Negotiate(channel, settings, ~0UL, new Requests(null, () => { }), out requests);
                 Talk(channel, offer);
                 right++;
             }
@@ -291,4 +292,10 @@ public sealed class MessageFuzzTests(ITestOutputHelper output)
 
         public void Dispose() => _all.ForEach(descriptor => descriptor.Dispose());
     }
+}
+
+/// <summary>Not beside other tests: it counts the descriptors and threads of the whole process.</summary>
+[CollectionDefinition(nameof(MessageFuzzTests), DisableParallelization = true)]
+public sealed class MessageFuzzCollection
+{
 }
