@@ -7,6 +7,7 @@ using Vmm.Virtio;
 using Vmm.Virtio.Devices.Net;
 using Vmm.Virtio.SharedMemory;
 using Vmm.Virtio.VhostUser;
+using Vmm.Virtio.VhostUser.Gpu;
 
 namespace Vmm.Machine;
 
@@ -77,6 +78,27 @@ internal sealed partial class VirtioRegistry
         }
     }
 
+    private void AddGraphicsCards()
+    {
+        for (int i = 0; i < _config.Gpu.Count; i++)
+        {
+            GpuConfig gpu = _config.Gpu[i];
+            // The second queue is for the cursor alone.
+            ushort[] sizes = [(ushort)gpu.QueueSize, (ushort)Math.Min(gpu.QueueSize, 16)];
+            AddExternal(gpu.Virtio, gpu.BackEnd, WithDisplay(
+                Settings(gpu.Virtio, gpu.BackEnd, $"gpu{i}", VirtioDeviceType.Gpu, sizes) with { ConfigurationLength = 16 },
+                new DisplaySettings { Width = gpu.Width, Height = gpu.Height, Screenshot = gpu.Screenshot }));
+        }
+    }
+
+    private static VhostUserSettings WithDisplay(VhostUserSettings settings, DisplaySettings display)
+    {
+        // VIRTIO 1.3 §5.7.4: no event is to be read, none cleared, and there is one display. What follows is the back-end's.
+        byte[] displays = new byte[3 * sizeof(uint)];
+        displays[2 * sizeof(uint)] = 1;
+        return settings with { Display = display, ConfigurationOverlay = settings.ConfigurationLength >= displays.Length ? [(0, displays)] : [] };
+    }
+
     private void AddVsock()
     {
         if (_config.Vsock is { } vsock)
@@ -94,10 +116,8 @@ internal sealed partial class VirtioRegistry
         {
             VhostUserConfig device = _config.VhostUser[i];
             ushort[] sizes = [.. device.QueueSizes.Select(size => (ushort)size)];
-            AddExternal(device.Virtio, device.BackEnd, Settings(device.Virtio, device.BackEnd, $"vu{i}", (VirtioDeviceType)device.Type, sizes) with
-            {
-                ConfigurationLength = device.ConfigSize,
-            });
+            VhostUserSettings settings = Settings(device.Virtio, device.BackEnd, $"vu{i}", (VirtioDeviceType)device.Type, sizes) with { ConfigurationLength = device.ConfigSize };
+            AddExternal(device.Virtio, device.BackEnd, settings.Type == VirtioDeviceType.Gpu ? WithDisplay(settings, new DisplaySettings()) : settings);
         }
     }
 

@@ -183,6 +183,7 @@ public sealed partial class VhostUserBackEnd
     {
         _channel?.Dispose();
         _requests?.Dispose();
+        _display?.Disconnect();
         _channel = null;
         _requests = null;
     }

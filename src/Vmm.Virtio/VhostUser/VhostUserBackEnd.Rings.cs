@@ -134,6 +134,7 @@ public sealed partial class VhostUserBackEnd
                 if (ring.IsWanted && !ring.IsServed)
                     CheckAreas(ring);
             }
+            TellDisplay(channel);
             TellFeatures(channel, activation);
             _memory.Tell(channel, Offer, activation.Memory);
             TellInflight(channel);

@@ -89,6 +89,8 @@ public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
         var backEnd = new VhostUserBackEnd(settings, log, connect);
         try
         {
+            if (settings.Display is { } display)
+                backEnd._display = new Gpu.HeadlessDisplay(settings.Id, display, log);
             backEnd.ConnectFirst(patience, cancel);
             backEnd._worker.Start();
             return backEnd;
@@ -114,6 +116,7 @@ public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
         if ((_worker.ThreadState & ThreadState.Unstarted) == 0)
             _worker.Join();
         Close();
+        _display?.Dispose();
         _inflight?.Dispose();
         _listener?.Dispose();
         _wake.Dispose();
