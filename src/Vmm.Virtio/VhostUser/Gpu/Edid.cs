@@ -18,8 +18,8 @@ internal static class Edid
     private const int VerticalFront = 3, VerticalSync = 6, LeastVerticalBack = 6;
     private const double LeastBlank = 460;
 
-    // Timings are in steps of 10 kHz, CVT's clock in such of 250 kHz.
-    private const int ClockUnit = 10_000, ClockStep = 250_000;
+    // CVT's own steps, of 250 kHz, would be some frames in a second for the smallest pictures.
+    private const int ClockStep = 10_000;
 
     private const int DescriptorLength = 18;
     private const int FirstDescriptor = 54;
@@ -75,8 +75,7 @@ internal static class Edid
     {
         double line = ((1_000_000.0 / RefreshRate) - LeastBlank) / height;
         int verticalBlank = Math.Max((int)(LeastBlank / line) + 1, VerticalFront + VerticalSync + LeastVerticalBack);
-        long clock = (long)RefreshRate * (width + HorizontalBlank) * (height + verticalBlank) / ClockStep * ClockStep;
-        BinaryPrimitives.WriteUInt16LittleEndian(timing, (ushort)(clock / ClockUnit));
+        BinaryPrimitives.WriteUInt16LittleEndian(timing, (ushort)((long)RefreshRate * (width + HorizontalBlank) * (height + verticalBlank) / ClockStep));
         (timing[2], timing[3], timing[4]) = ((byte)width, HorizontalBlank, (byte)((width >> 8) << 4));
         (timing[5], timing[6], timing[7]) = ((byte)height, (byte)verticalBlank, (byte)(((height >> 8) << 4) | (verticalBlank >> 8)));
         (timing[8], timing[9], timing[10]) = (HorizontalFront, HorizontalSync, (VerticalFront << 4) | VerticalSync);
