@@ -186,7 +186,7 @@ public sealed partial class VhostUserBackEnd
         bool enables = (Offer.Features & VhostUserFeatures.ProtocolFeatures) != 0;
         foreach (Ring ring in begun)
         {
-            if (enables)
+            if (enables && IsEnabled(ring))
                 channel.Send(FrontEndRequest.SetVringEnable, new VringState((uint)ring.Index, 1));
         }
         if (!Offer.Has(ProtocolFeatures.ReplyAck))
@@ -341,6 +341,7 @@ public sealed partial class VhostUserBackEnd
     private void ResetBackEnd()
     {
         _needsReset = _hasDriver = false;
+        ResetControl();
         _featuresTold = _inflightTold = false;
         // It was of the requests of another driver.
         _inflight?.Dispose();

@@ -3,6 +3,7 @@ using Vmm.Core.Locking;
 using Vmm.Core.Memory;
 using Vmm.Devices;
 using Vmm.Virtio.Devices;
+using Vmm.Virtio.Devices.Net;
 using Vmm.Virtio.Queues;
 using Vmm.Virtio.SharedMemory;
 using Vmm.Virtio.VhostUser.Protocol;
@@ -22,6 +23,9 @@ public sealed class VhostUserDevice : VirtioDevice
     private readonly bool[] _started;
     private readonly VirtQueueState[] _stopped;
 
+    // Which queue is the control queue of the driver that is there; below 0 for none.
+    private int _control = -1;
+
     // Over the question whether the back-end may map now, and the mapping: nothing is mapped after all was taken away.
     private readonly OrderedLock _mappingLock = new(LockRank.DeviceMappings);
     private bool _acceptsMappings;
@@ -34,7 +38,8 @@ public sealed class VhostUserDevice : VirtioDevice
         : base(IdOf(backEnd), backEnd.Settings.Type)
     {
         _backEnd = backEnd;
-        int queues = backEnd.Settings.QueueSizes.Count;
+        QueueSizes = backEnd.Settings.HasControlQueue ? [.. backEnd.Settings.QueueSizes, VhostUserBackEnd.ControlQueueSize] : backEnd.Settings.QueueSizes;
+        int queues = QueueSizes.Count;
         (_stops, _started, _stopped) = (new QueueStop?[queues], new bool[queues], new VirtQueueState[queues]);
         _windows = [.. backEnd.Offer.SharedMemory.OrderBy(region => region.Key).Select(region => new SharedMemoryWindow(region.Key, region.Value, slots, quota))];
         backEnd.Attach(this);
@@ -44,7 +49,7 @@ public sealed class VhostUserDevice : VirtioDevice
     public override ulong OfferedFeatures => (_backEnd.Features & ~VhostUserFeatures.NotForGuests & ~_backEnd.Settings.RefusedFeatures) | _backEnd.Settings.OwnFeatures;
 
     /// <inheritdoc/>
-    public override IReadOnlyList<ushort> QueueSizes => _backEnd.Settings.QueueSizes;
+    public override IReadOnlyList<ushort> QueueSizes { get; }
 
     /// <inheritdoc/>
     public override IReadOnlyList<SharedMemoryRegion> SharedMemory => _windows;
@@ -65,7 +70,14 @@ public sealed class VhostUserDevice : VirtioDevice
     public override void WriteConfiguration(int offset, ReadOnlySpan<byte> data) => _backEnd.WriteConfiguration(offset, data);
 
     /// <inheritdoc/>
-    public override void Activate(VirtioActivation activation) => _backEnd.Activate(activation);
+    public override void Activate(VirtioActivation activation)
+    {
+        ArgumentNullException.ThrowIfNull(activation);
+        // VIRTIO 1.3 §5.1.2: without VIRTIO_NET_F_MQ there is one pair, and the control queue follows it.
+        _control = !_backEnd.Settings.HasControlQueue || !activation.Has(NetFeatures.CtrlVq) ? -1
+            : activation.Has(NetFeatures.MultiQueue) ? 2 * _backEnd.ControlledPairs : 2;
+        _backEnd.Activate(activation);
+    }
 
     /// <inheritdoc/>
     public override void StartQueue(in VirtQueueSetup setup)
@@ -74,7 +86,11 @@ public sealed class VhostUserDevice : VirtioDevice
             return;
         _started[setup.Index] = true;
         _stops[setup.Index] = null;
-        _starting.Add(setup);
+        _stopped[setup.Index] = setup.State;
+        if (setup.Index == _control)
+            _backEnd.StartControl(setup);
+        else if (IsOfBackEnd(setup.Index))
+            _starting.Add(setup);
     }
 
     /// <inheritdoc/>
@@ -90,7 +106,7 @@ public sealed class VhostUserDevice : VirtioDevice
     public override void BeginStopQueue(int index)
     {
         if (_started[index])
-            _stops[index] ??= _backEnd.BeginStop(index);
+            _stops[index] ??= index == _control ? _backEnd.BeginStopControl(_stopped[index]) : IsOfBackEnd(index) ? _backEnd.BeginStop(index) : QueueStop.Done(_stopped[index]);
     }
 
     /// <inheritdoc/>
@@ -117,13 +133,14 @@ public sealed class VhostUserDevice : VirtioDevice
     }
 
     /// <inheritdoc/>
-    public override VirtioDeviceState Save() => new VhostUserState(_backEnd.SaveState());
+    public override VirtioDeviceState Save() => new VhostUserState(_backEnd.SaveState()) { Control = _backEnd.SaveControl() };
 
     /// <inheritdoc/>
     public override void Restore(VirtioDeviceState state)
     {
         VhostUserState saved = DeviceStates.Require<VhostUserState>("vhost-user device", state);
         SavedState.RequireVersion(Id, saved.Version, VhostUserState.CurrentVersion);
+        _backEnd.LoadControl(saved.Control);
         _backEnd.LoadState(saved.BackEnd);
     }
 
@@ -200,6 +217,9 @@ public sealed class VhostUserDevice : VirtioDevice
             window.Dispose();
         base.Dispose(disposing);
     }
+
+    // A driver may set up a queue that means nothing to it: where the control queue would be, had it accepted the features.
+    private bool IsOfBackEnd(int index) => index < _backEnd.Settings.QueueSizes.Count && index != _control;
 
     private SharedMemoryWindow? Find(byte id)
     {

@@ -1,0 +1,53 @@
+# A graphics card that vhost-user-gpu serves. There is no disk: this runs in the initramfs.
+# From the environment: metrics (the VMM's file), picture (its screenshot), width, height, pixels (1: the back-end sends pixels, 0: dma-bufs).
+. /vmm/checks.sh
+
+# display COUNTER: its value, in value. The metrics are written every second.
+display() {
+    ask "tail -n 1 $metrics | grep -oE '\"display_$1\":[0-9]+' | grep -oE '[0-9]+\$'"
+    value=$answer
+}
+
+# at_least COUNTER VALUE
+at_least() { display "$1"; [ "${value:-0}" -ge "$2" ]; }
+
+check driver modprobe virtio-gpu
+check card eventually test -c /dev/dri/card0
+check frame_buffer eventually test -c /dev/fb0
+connector=/sys/class/drm/card0-Virtual-1
+check connected grep -qx connected $connector/status
+check mode test "$(head -n 1 $connector/modes)" = "${width}x$height"
+check edid test "$(hexdump -v -s 72 -n 17 -e '17/1 "%c"' $connector/edid | tr -cd 'a-z ')" = 'vmm display'
+check size_of_the_frame_buffer grep -qx "$width,$height" /sys/class/graphics/fb0/virtual_size
+check scanout eventually at_least width "$width"
+display height
+check scanout_height test "$value" = "$height"
+
+# The kernel's console and its cursor draw too.
+for console in /sys/class/vtconsole/vtcon*; do
+    ! grep -q 'frame buffer' "$console/name" || echo 0 > "$console/bind"
+done
+sleep 2.5
+display updates
+before=$value
+# In x8r8g8b8: blue 30h, green 20h, red 10h; the end of the line is the byte that means nothing.
+fill() { yes "$(printf '0 \020')" | head -c $((width * height * 4)) > /dev/fb0; }
+check draw fill
+check updates eventually at_least updates $((before + 1))
+fact updates "$before" then "$value"
+if [ "$pixels" = 1 ]; then
+    check update_bytes at_least update_bytes $((width * height * 4))
+    seen() {
+        ask "head -c 15 $picture | head -n 2 | tail -n 1; true"
+        [ "$answer" = "$width $height" ] || return 1
+        # Three bytes for each pixel, red first: all of them must be the same.
+        ask "tail -c $((width * height * 3)) $picture | tr -d '\\020\\040\\060' | wc -c"
+        [ "$answer" = 0 ]
+    }
+    check screenshot eventually seen
+else
+    check dma_bufs at_least dmabufs 1
+fi
+display breaks
+check no_rule_was_broken test "$value" = 0
+outcome end ok
