@@ -21,6 +21,7 @@ public sealed partial class VhostUserBackEnd : INetControlled
     private readonly MacAddress _initialMac;
     private VirtQueue? _controlQueue;
     private QueueCounters? _controlCounters;
+    private int _controlIndex = -1;
 
     // It stopped because of its bound, and not because nothing was left.
     private bool _controlHasMore;
@@ -35,8 +36,10 @@ public sealed partial class VhostUserBackEnd : INetControlled
     {
         if (_activation is not { } activation)
             return;
-        _controlCounters ??= new QueueCounters(setup.Index);
-        if (!VirtQueue.TryCreate(setup, activation, _controlCounters, out _controlQueue, out string? problem))
+        // Its number depends on what the driver accepted.
+        if (_controlIndex != setup.Index)
+            (_controlIndex, _controlCounters) = (setup.Index, new QueueCounters(setup.Index));
+        if (!VirtQueue.TryCreate(setup, activation, _controlCounters!, out _controlQueue, out string? problem))
             NeedsReset($"queue {setup.Index}: {problem}");
         // What was available before has no ring of its own.
         _controlHasMore = _controlQueue != null;
@@ -98,14 +101,22 @@ public sealed partial class VhostUserBackEnd : INetControlled
     /// <summary>The driver may have set its address, which it reads back.</summary>
     private void ShowMac()
     {
+        MacAddress station = _netSettings!.Filter.Station;
         using (_configurationLock.Enter())
-            _netSettings!.Filter.Station.CopyTo(_configuration);
+        {
+            if (MacAddress.From(_configuration) == station)
+                return;
+            byte[] changed = [.. _configuration];
+            station.CopyTo(changed);
+            _configuration = changed;
+        }
     }
 
     private void ResetControl()
     {
         if (_netSettings is not { } settings)
             return;
+        (_controlQueue, _controlHasMore) = (null, false);
         settings.EnabledPairs = 1;
         settings.Filter = NetFilter.Initial(_initialMac);
         ShowMac();
