@@ -41,7 +41,8 @@ public sealed unsafe partial class BackEndSession
                 return GetInflight(message);
             case FrontEndRequest.SET_LOG_BASE:
                 bool logs = SetLog(message);
-                return HasProtocolFeature(ProtocolFeatures.LOG_SHMFD) ? new Reply(message.Request, Resized(U64.ToBytes(logs ? 0u : 1u), BackEnd.LogReplySize)) : null;
+                // A payload that is no answer: libvhost-user and passt give back the beginning of the request, its length.
+                return HasProtocolFeature(ProtocolFeatures.LOG_SHMFD) ? new Reply(message.Request, Resized(logs ? payload : U64.ToBytes(1), BackEnd.LogReplySize)) : null;
             case FrontEndRequest.SET_DEVICE_STATE_FD:
                 return Number(message, SetDeviceState(message));
             case FrontEndRequest.CHECK_DEVICE_STATE:

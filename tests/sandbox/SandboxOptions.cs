@@ -26,7 +26,7 @@ public sealed record SandboxOptions
     public bool CountInstructions { get; init; }
 
     /// <summary>How long the sandbox may take from its start until the agent answers.</summary>
-    public TimeSpan StartTimeout { get; init; } = TimeSpan.FromSeconds(120);
+    public TimeSpan StartTimeout { get; init; } = TimeSpan.FromSeconds(400);
 
     /// <summary>Largest amount in MiB that one copy in or out may hold, as a tar archive. Sparse: unused space costs nothing.</summary>
     public int TransferMiB { get; init; } = 8192;

@@ -83,7 +83,10 @@ public sealed unsafe class EventNotifier : IDisposable
     }
 
     /// <summary>Takes the signal back; false when there was none.</summary>
-    public bool TryConsume()
+    public bool TryConsume() => Consume() != 0;
+
+    /// <summary>Takes all signals back; their number, 0 when there was none.</summary>
+    public ulong Consume()
     {
         bool held = false;
         try
@@ -92,11 +95,11 @@ public sealed unsafe class EventNotifier : IDisposable
             ulong count;
             var room = new iovec { iov_base = &count, iov_len = sizeof(ulong) };
             // Whoever else has it may have made it blocking: the flag is the file's. The pointers are to locals.
-            return preadv2(_fd.Number, &room, 1, -1, RWF_NOWAIT) == sizeof(ulong);
+            return preadv2(_fd.Number, &room, 1, -1, RWF_NOWAIT) == sizeof(ulong) ? count : 0;
         }
         catch (ObjectDisposedException)
         {
-            return false;
+            return 0;
         }
         finally
         {

@@ -19,29 +19,41 @@ public sealed partial class VhostUserBackEnd
     public void StartLogging(DirtyLog log)
     {
         ArgumentNullException.ThrowIfNull(log);
-        SwitchLogging(log, "log what it writes");
+        _ = Invoke(() =>
+        {
+            if (!CanLog)
+                throw VmmException.Configuration($"The back-end of {_settings.Id} cannot log what it writes: it lacks LOG_SHMFD or VHOST_F_LOG_ALL.");
+            DirtyLog? before = _dirtyLog;
+            _dirtyLog = log;
+            try
+            {
+                TellLogging();
+            }
+            catch (BackEndException e)
+            {
+                // It may log half of it: nobody knows. The next one does not.
+                _dirtyLog = before;
+                Break(e.Message);
+                throw VmmException.Host($"The back-end of {_settings.Id} does not log what it writes: {e.Message}.");
+            }
+            return true;
+        });
     }
 
-    /// <summary>Ends it. Some back-ends take that for a migration that was given up.</summary>
-    /// <exception cref="VmmException">The back-end does not.</exception>
-    public void StopLogging() => SwitchLogging(null, "stop logging what it writes");
-
-    private void SwitchLogging(DirtyLog? log, string what) => _ = Invoke(() =>
+    /// <summary>
+    /// Ends it. Some back-ends take that for a migration that was given up. One that does not hear of it, as it ended by itself once it had
+    /// given its state, or that does not do it, is let go of; the next one does not log.
+    /// </summary>
+    public void StopLogging() => _ = Invoke(() =>
     {
-        if (!CanLog)
-            throw VmmException.Configuration($"The back-end of {_settings.Id} cannot {what}: it lacks LOG_SHMFD or VHOST_F_LOG_ALL.");
-        DirtyLog? before = _dirtyLog;
-        _dirtyLog = log;
+        _dirtyLog = null;
         try
         {
             TellLogging();
         }
         catch (BackEndException e)
         {
-            // It may log half of it: nobody knows. The next one does not, and the log that was to be stopped may be gone then.
-            _dirtyLog = log == null ? null : before;
             Break(e.Message);
-            throw VmmException.Host($"The back-end of {_settings.Id} does not {what}: {e.Message}.");
         }
         return true;
     });

@@ -8,10 +8,7 @@ namespace Vmm.Boot.Tests.VhostUser;
 internal static class BackEndGuests
 {
     /// <summary>How long a guest may take.</summary>
-    public static TimeSpan Limit { get; } = VirtioHost.Full ? TimeSpan.FromMinutes(60) : TimeSpan.FromMinutes(20);
-
-    /// <summary>How often drivers leave and come back.</summary>
-    public static int Rounds { get; } = VirtioHost.Full ? 100 : 3;
+    public static TimeSpan Limit { get; } = VirtioHost.Full || VirtioHost.Rounds > 10 ? TimeSpan.FromMinutes(60) : TimeSpan.FromMinutes(20);
 
     /// <summary>What fio writes and verifies, as fio writes a size.</summary>
     public static string FioSize { get; } = Environment.GetEnvironmentVariable("VMM_TEST_FIO_SIZE") ?? (VirtioHost.Full ? "32m" : "1m");

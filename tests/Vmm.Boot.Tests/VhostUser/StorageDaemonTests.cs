@@ -45,7 +45,7 @@ public sealed class StorageDaemonTests(VirtioHost host, ITestOutputHelper log)
                     "--disk", Disk(one, "file", 1),
                     "--disk", Disk(four, "file", 4, $" --chardev socket,path={qmp},server=on,wait=off,id=q --monitor chardev=q"),
                 ],
-                Script = $"bus={bus} metrics={BackEndGuests.Metrics(host)} qmp={qmp} size={BackEndGuests.FioSize} rounds={BackEndGuests.Rounds} kills={(VirtioHost.Full ? 20 : 1)} "
+                Script = $"bus={bus} metrics={BackEndGuests.Metrics(host)} qmp={qmp} size={BackEndGuests.FioSize} rounds={VirtioHost.Rounds} kills={(VirtioHost.Full ? 20 : 1)} "
                     + $"back_end='pgrep -P $pid -f filename={four}' sh /run/vmm/disks.sh",
             },
             log);

@@ -53,7 +53,7 @@ public sealed class VirtiofsTests(VirtioHost host, ITestOutputHelper log)
                         started ? $"tag=share,exec=\"{Program} --fd={{fd}} {arguments}\"" : $"tag=share,socket={socket}",
                     ],
                     Script = $"bus={bus} metrics={BackEndGuests.Metrics(host)} full={(VirtioHost.Full ? 1 : 0)} share={share} files={(VirtioHost.Full ? 5000 : 200)} size={BackEndGuests.FioSize} seconds={seconds} operations={operations} "
-                        + $"seed={seed} rounds={BackEndGuests.Rounds} back_end='{(started ? "pgrep -P $pid" : $"cat {host.Scratch}/virtiofsd.pid")}' sh /run/vmm/fs.sh",
+                        + $"seed={seed} rounds={VirtioHost.Rounds} back_end='{(started ? "pgrep -P $pid" : $"cat {host.Scratch}/virtiofsd.pid")}' sh /run/vmm/fs.sh",
                 },
                 log);
         }

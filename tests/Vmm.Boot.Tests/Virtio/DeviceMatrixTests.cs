@@ -38,7 +38,6 @@ public sealed class DeviceMatrixTests(VirtioHost host, ITestOutputHelper log)
     {
         host.Require();
         Skip.If(VirtioHost.Peer && bus == "mmio", "QEMU's microvm cannot boot a distribution's kernel with its initramfs this way");
-        int rounds = VirtioHost.Full ? 100 : 3;
         int bytes = VirtioHost.Full ? 64 << 20 : 2 << 20;
         GuestRun run = await host.Run(
             new GuestMachine(image, bus, packed)
@@ -48,9 +47,48 @@ public sealed class DeviceMatrixTests(VirtioHost host, ITestOutputHelper log)
                 Disks = [new GuestDisk(await host.FreshRoot(image)), new GuestDisk(await host.EmptyFile("scratch", 512), queues, "scratch")],
                 Tap = "vmmtest0",
                 Rng = true,
-                Script = $"queues={queues} packed={(packed ? 1 : 0)} size={SizeFor(queues)} rounds={rounds} bytes={bytes} sh /run/vmm/matrix.sh",
+                Script = $"queues={queues} packed={(packed ? 1 : 0)} size={SizeFor(queues)} rounds={VirtioHost.Rounds} bytes={bytes} sh /run/vmm/matrix.sh",
             },
             VirtioHost.Full ? TimeSpan.FromMinutes(60) : TimeSpan.FromMinutes(6));
+        run.AssertChecks(log);
+        Assert.Equal(0, run.ExitCode);
+    }
+
+    public static TheoryData<string, string, bool> RebindRows()
+    {
+        var rows = new TheoryData<string, string, bool> { { "debian-13-disk", "mmio", true } };
+        if (VirtioHost.Full)
+        {
+            rows.Add("debian-13-disk", "pci", false);
+            rows.Add("debian-12-disk", "pci", true);
+            rows.Add("debian-12-disk", "mmio", false);
+        }
+        return rows;
+    }
+
+    [SkippableTheory]
+    [MemberData(nameof(RebindRows))]
+    public async Task Drivers_of_all_devices_leave_and_come_back(string image, string bus, bool packed)
+    {
+        host.Require();
+        Skip.If(VirtioHost.Peer, "QEMU has some of these devices on PCI only");
+        GuestRun run = await host.Run(
+            new GuestMachine(image, bus, packed)
+            {
+                Megabytes = 256,
+                Hotplug = 256,
+                // Linux does not let its driver go while it has memory of it.
+                Plugged = 0,
+                Console = "ttyS0",
+                Disks = [new GuestDisk(await host.FreshRoot(image)), new GuestDisk(await host.EmptyFile("rebound", 64))],
+                Tap = "vmmtest2",
+                Rng = true,
+                Balloon = 32,
+                FreePageReporting = true,
+                Pmem = await host.EmptyFile("rebound-pmem", 128),
+                Script = $"rounds={VirtioHost.Rounds} sh /run/vmm/rebind.sh",
+            },
+            TimeSpan.FromMinutes(VirtioHost.Rounds > 10 ? 60 : 6));
         run.AssertChecks(log);
         Assert.Equal(0, run.ExitCode);
     }

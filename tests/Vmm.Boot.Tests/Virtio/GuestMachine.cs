@@ -20,8 +20,11 @@ public sealed record GuestMachine(string Image, string Bus, bool Packed)
     /// <summary>RAM in MiB.</summary>
     public int Megabytes { get; init; } = 512;
 
-    /// <summary>MiB that virtio-mem may add, and has added at the start; 0 for no such device.</summary>
+    /// <summary>MiB that virtio-mem may add; 0 for no such device.</summary>
     public int Hotplug { get; init; }
+
+    /// <summary>MiB that it has added at the start; null for all.</summary>
+    public int? Plugged { get; init; }
 
     /// <summary>Disks; the first is the root.</summary>
     public IReadOnlyList<GuestDisk> Disks { get; init; } = [];
@@ -53,6 +56,9 @@ public sealed record GuestMachine(string Image, string Bus, bool Packed)
     /// <summary>Where its root is, as the kernel's command line says it.</summary>
     public string Root { get; init; } = "root=/dev/vda";
 
+    /// <summary>Where its script speaks: hvc0, or ttyS0 where the driver of the other is to leave.</summary>
+    public string Console { get; init; } = "hvc0";
+
     /// <summary>More words for the kernel.</summary>
     public string Words { get; init; } = "";
 
@@ -63,7 +69,7 @@ public sealed record GuestMachine(string Image, string Bus, bool Packed)
     public string Script { get; init; } = "true";
 
     private string CommandLine =>
-        $"console=ttyS0 quiet panic=-1 {Root} {Words} vmm.console=hvc0 vmm.end=poweroff vmm.run64="
+        $"console=ttyS0 quiet panic=-1 {Root} {Words} vmm.console={Console} vmm.end=poweroff vmm.run64="
         + Convert.ToBase64String(Encoding.UTF8.GetBytes(Script));
 
     /// <summary>vmm's arguments.</summary>
@@ -73,8 +79,8 @@ public sealed record GuestMachine(string Image, string Bus, bool Packed)
         List<string> words =
         [
             "run", "--kernel", kernel, "--initramfs", initramfs, "--cmdline", CommandLine, "--cpus", $"boot={Cpus}", "--bus", Bus,
-            "--memory", Hotplug > 0 ? $"size={Megabytes}M,hotplug_size={Hotplug}M,hotplugged_size={Hotplug}M" : $"size={Megabytes}M",
-            "--serial", "null", "--console", "tty", "--io-threads", $"count={IoThreads}",
+            "--memory", Hotplug > 0 ? $"size={Megabytes}M,hotplug_size={Hotplug}M,hotplugged_size={Plugged ?? Hotplug}M" : $"size={Megabytes}M",
+            "--serial", Console == "ttyS0" ? "tty" : "null", "--console", Console == "ttyS0" ? "null" : "tty", "--io-threads", $"count={IoThreads}",
         ];
         foreach (GuestDisk disk in Disks)
             words.AddRange(["--disk", $"path={disk.Path},num_queues={disk.Queues}{(disk.Serial is { } serial ? $",serial={serial}" : "")}{ring}"]);
@@ -120,7 +126,7 @@ public sealed record GuestMachine(string Image, string Bus, bool Packed)
         if (Pmem is { } pmem)
             words.AddRange(["-object", $"memory-backend-file,id=pmem,share=on,mem-path={pmem},size=128M", "-device", "virtio-pmem-pci,memdev=pmem" + ring]);
         if (Hotplug > 0)
-            words.AddRange(["-object", $"memory-backend-ram,id=hotplug,size={Hotplug}M,reserve=off", "-device", $"virtio-mem-pci,memdev=hotplug,requested-size={Hotplug}M{ring}"]);
+            words.AddRange(["-object", $"memory-backend-ram,id=hotplug,size={Hotplug}M,reserve=off", "-device", $"virtio-mem-pci,memdev=hotplug,requested-size={Plugged ?? Hotplug}M{ring}"]);
         if (Watchdog)
             words.AddRange(["-device", "i6300esb", "-action", "watchdog=reset"]);
         return words;

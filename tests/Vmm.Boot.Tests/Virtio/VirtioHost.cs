@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Globalization;
 using Vmm.Sandbox;
 
 namespace Vmm.Boot.Tests.Virtio;
@@ -24,6 +25,10 @@ public sealed class VirtioHost : IAsyncLifetime
 
     /// <summary>Whether everything is run, and not only what fits into minutes.</summary>
     public static bool Full { get; } = Environment.GetEnvironmentVariable("VMM_TEST_FULL") == "1";
+
+    /// <summary>How often drivers leave and come back.</summary>
+    public static int Rounds { get; } =
+        Environment.GetEnvironmentVariable("VMM_TEST_ROUNDS") is { Length: > 0 } rounds ? int.Parse(rounds, CultureInfo.InvariantCulture) : Full ? 100 : 3;
 
     /// <summary>Whether QEMU runs the guests in place of vmm.</summary>
     public static bool Peer { get; } = Environment.GetEnvironmentVariable("VMM_TEST_PEER") == "qemu";

@@ -156,7 +156,7 @@ public sealed class ConformanceTests
             Try(() => frontEnd.StartLogging(log));
             driver.Stop();
             Try(() => _ = frontEnd.SaveState());
-            Try(frontEnd.StopLogging);
+            frontEnd.StopLogging();
             driver.Restart();
         }
 

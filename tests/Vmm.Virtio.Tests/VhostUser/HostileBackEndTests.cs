@@ -229,7 +229,7 @@ public sealed class HostileBackEndTests
         {
             fixture.FrontEnd.StartLogging(log);
             backEnd.Plan(FrontEndRequest.SET_FEATURES, Fault.Close);
-            Assert.Throws<VmmException>(fixture.FrontEnd.StopLogging);
+            fixture.FrontEnd.StopLogging();
         }
         fixture.AssertServes();
         Assert.Equal(2, fixture.FrontEnd.Counters.Connects);

@@ -7,7 +7,10 @@ using static Vmm.Virtio.Transport.Mmio.VirtioMmioRegisters;
 
 namespace Vmm.Virtio.Transport.Mmio;
 
-/// <summary>A device in a virtio-mmio slot (VIRTIO 1.3 §4.2), version 2. Its doorbells are ioeventfds and its interrupt an irqfd.</summary>
+/// <summary>
+/// A device in a virtio-mmio slot (VIRTIO 1.3 §4.2), version 2. Its doorbells, and the usual acknowledgement of an interrupt, are ioeventfds,
+/// and its interrupt an irqfd: an interrupt costs one exit, the read of InterruptStatus.
+/// </summary>
 /// <remarks>
 /// The interrupt is an edge each time, also where its bit is still set in InterruptStatus: a driver that has lost one (to a masked pin)
 /// gets over it with the next.
@@ -25,7 +28,7 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
     private readonly ulong _address;
     private readonly ulong[] _sharedMemory;
     private readonly bool[] _connected;
-    private int _interruptStatus;
+    private readonly InterruptStatusRegister _interruptStatus;
     private uint _shmSelect;
     private bool _attached;
     private bool _disposed;
@@ -54,6 +57,7 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
         _doorbells = doorbells;
         _address = address;
         _sharedMemory = sharedMemory.ToArray();
+        _interruptStatus = new InterruptStatusRegister(doorbells, address + InterruptAck);
         _connected = new bool[_core.Queues.Length];
         // One that is not connected is served by the register.
         for (int i = 0; i < _connected.Length; i++)
@@ -71,9 +75,7 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
     /// <inheritdoc/>
     public bool IsRunning => _core.IsRunning;
 
-    private uint CurrentInterruptStatus =>
-        (uint)Volatile.Read(ref _interruptStatus)
-        | (Device.HasExternalCalls && (_core.Status & DeviceStatus.DriverOk) != 0 ? (uint)UsedBuffer : 0);
+    private uint InterruptOfExternalCalls => Device.HasExternalCalls && (_core.Status & DeviceStatus.DriverOk) != 0 ? UsedBuffer : 0;
 
     /// <inheritdoc/>
     public void Read(ulong offset, Span<byte> data)
@@ -93,7 +95,7 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
         uint value;
         if (offset == InterruptStatus)
         {
-            value = CurrentInterruptStatus;
+            value = _interruptStatus.Read() | InterruptOfExternalCalls;
         }
         else
         {
@@ -129,7 +131,7 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
                 _core.Notify(value & 0xFFFF);
                 break;
             case InterruptAck:
-                Interlocked.And(ref _interruptStatus, ~(int)value);
+                _interruptStatus.Acknowledge(value);
                 break;
             default:
                 TransportQueue? queue;
@@ -179,7 +181,7 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
         using (_core.Gate.Enter())
             _core.Resume();
         // The edge of an interrupt that was pending when the state was saved was another machine's.
-        if (CurrentInterruptStatus != 0)
+        if ((_interruptStatus.Pending | InterruptOfExternalCalls) != 0)
             _interrupt.Raise();
     }
 
@@ -187,7 +189,7 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
     public VirtioTransportState Save()
     {
         using (_core.Gate.Enter())
-            return _core.Save() with { Mmio = new VirtioMmioState((uint)Volatile.Read(ref _interruptStatus), _shmSelect) };
+            return _core.Save() with { Mmio = new VirtioMmioState(_interruptStatus.Pending, _shmSelect) };
     }
 
     /// <inheritdoc/>
@@ -199,7 +201,8 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
         using (_core.Gate.Enter())
         {
             _core.Check(state);
-            Volatile.Write(ref _interruptStatus, (int)mmio.InterruptStatus & (UsedBuffer | ConfigurationChange));
+            _interruptStatus.Clear();
+            _interruptStatus.Set(mmio.InterruptStatus);
             _shmSelect = mmio.SharedMemorySelect;
             _core.Restore(state);
         }
@@ -217,6 +220,7 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
                 _doorbells.Disconnect(_core.Queues[i].Doorbell, _address + QueueNotify, sizeof(uint), (ulong)i);
         }
         _core.Dispose();
+        _interruptStatus.Dispose();
         _interrupt.Dispose();
     }
 
@@ -249,7 +253,7 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
             _ = queue.Call?.TryConsume();
         }
         _attached = false;
-        Interlocked.Exchange(ref _interruptStatus, 0);
+        _interruptStatus.Clear();
         _shmSelect = 0;
     }
 
@@ -261,9 +265,9 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
     /// <summary>Registers are accessed with aligned 32 bits (§4.2.2.2); nobody answers to anything else.</summary>
     private static bool IsRegister(ulong offset, int length) => length == sizeof(uint) && offset % sizeof(uint) == 0;
 
-    private void Interrupt(int cause)
+    private void Interrupt(uint cause)
     {
-        Interlocked.Or(ref _interruptStatus, cause);
+        _interruptStatus.Set(cause);
         _interrupt.Raise();
     }
 
