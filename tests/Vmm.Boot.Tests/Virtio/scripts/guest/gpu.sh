@@ -40,7 +40,9 @@ sleep 2.5
 display updates
 before=$value
 # In x8r8g8b8: blue 30h, green 20h, red 10h; the end of the line is the byte that means nothing.
-fill() { yes "$(printf '0 \020')" | head -c $((width * height * 4)) > /dev/fb0; }
+# In one piece: each write is an update of the whole picture.
+yes "$(printf '0 \020')" | head -c $((width * height * 4)) > /tmp/fill
+fill() { dd if=/tmp/fill of=/dev/fb0 bs=$((width * height * 4)) 2>/dev/null; }
 check draw fill
 wait_for updates updates $((before + 1))
 fact updates "$before" then "$value"
