@@ -34,14 +34,18 @@ finish() {
 # unpack_deb FILE DIRECTORY, without dpkg's database.
 unpack_deb() { mkdir -p "$2" && dpkg-deb --extract "$1" "$2"; }
 
-# distribution_kernel SUITE: the release's cloud kernel, unpacked with all its modules; sets kernel (directory) and kernel_version.
+# distribution_kernel SUITE [PACKAGE]: the release's cloud kernel, or the one of that package, unpacked with all its modules; sets kernel
+# (directory) and kernel_version.
 distribution_kernel() {
     debian_update "$1"
-    meta_version=$(debian_field "$1" linux-image-cloud-amd64 Version)
-    package=$(debian_field "$1" linux-image-cloud-amd64 Depends | sed 's/[ (,].*//')
-    [ -n "$package" ] || { echo "Debian $1 has no linux-image-cloud-amd64 in its package lists." >&2; exit 1; }
+    meta=${2:-linux-image-cloud-amd64}
+    meta_version=$(debian_field "$1" "$meta" Version)
+    package=$(debian_field "$1" "$meta" Depends | sed 's/[ (,].*//')
+    [ -n "$package" ] || { echo "Debian $1 has no $meta in its package lists." >&2; exit 1; }
     kernel_version=$meta_version
-    kernel=$images/kernel-$1-$meta_version-$(hash_of "$repository/guest-images/extract-vmlinux")
+    kernel_name=$1
+    [ $# -lt 2 ] || kernel_name=$1-${2#linux-image-}
+    kernel=$images/kernel-$kernel_name-$meta_version-$(hash_of "$repository/guest-images/extract-vmlinux")
     if [ ! -d "$kernel" ]; then
         echo "Fetching and unpacking $package $meta_version of Debian $1" >&2
         new_work

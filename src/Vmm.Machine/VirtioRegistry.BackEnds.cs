@@ -7,6 +7,7 @@ using Vmm.Virtio;
 using Vmm.Virtio.Devices.Net;
 using Vmm.Virtio.SharedMemory;
 using Vmm.Virtio.VhostUser;
+using Vmm.Virtio.VhostUser.Gpu;
 
 namespace Vmm.Machine;
 
@@ -34,20 +35,23 @@ internal sealed partial class VirtioRegistry
 
     private void AddExternalCard(Configuration.NetConfig card, BackEndOptions backEnd, string name)
     {
-        // VIRTIO 1.3 §5.1.4: the address, link up, one pair of queues, the MTU. No back-end tells these.
+        // VIRTIO 1.3 §5.1.4: the address, link up, the pairs of queues, the MTU. No back-end tells these.
         byte[] configuration = new byte[12];
         (Address(card.Mac) ?? MacAddress.Random()).CopyTo(configuration);
         configuration[6] = 1;
-        configuration[8] = 1;
+        int pairs = card.NumQueues / 2;
+        configuration[8] = (byte)pairs;
         BinaryPrimitives.WriteUInt16LittleEndian(configuration.AsSpan(10), (ushort)(card.Mtu ?? 0));
-        // These need a control queue, which the front-end would have to serve.
-        const ulong control = NetFeatures.CtrlVq | NetFeatures.CtrlRx | NetFeatures.CtrlVlan | NetFeatures.CtrlRxExtra | NetFeatures.GuestAnnounce | NetFeatures.MultiQueue
-            | NetFeatures.CtrlMacAddr | NetFeatures.CtrlGuestOffloads;
-        AddExternal(card.Virtio, backEnd, Settings(card.Virtio, backEnd, name, VirtioDeviceType.Network, Repeat(card.QueueSize, 2)) with
+        // These need a control queue, which is there where the pairs have to be chosen from.
+        const ulong control = NetFeatures.CtrlVq | NetFeatures.CtrlRx | NetFeatures.CtrlRxExtra | NetFeatures.MultiQueue | NetFeatures.CtrlMacAddr;
+        // These need commands that this side cannot obey without the back-end: offloads, RSS, hash reports, coalescing, statistics (§5.1.3).
+        const ulong never = NetFeatures.CtrlVlan | NetFeatures.GuestAnnounce | NetFeatures.CtrlGuestOffloads | (1UL << 60) | (1UL << 57) | (1UL << 53) | (1UL << 52) | (1UL << 50);
+        AddExternal(card.Virtio, backEnd, Settings(card.Virtio, backEnd, name, VirtioDeviceType.Network, Repeat(card.QueueSize, card.NumQueues)) with
         {
             Configuration = configuration,
-            OwnFeatures = NetFeatures.Mac | NetFeatures.Status | (card.Mtu is null ? 0 : NetFeatures.Mtu),
-            RefusedFeatures = control,
+            HasControlQueue = pairs > 1,
+            OwnFeatures = NetFeatures.Mac | NetFeatures.Status | (card.Mtu is null ? 0 : NetFeatures.Mtu) | (pairs > 1 ? control : 0),
+            RefusedFeatures = control | never,
             Mtu = (ushort?)card.Mtu,
         });
     }
@@ -77,6 +81,27 @@ internal sealed partial class VirtioRegistry
         }
     }
 
+    private void AddGraphicsCards()
+    {
+        for (int i = 0; i < _config.Gpu.Count; i++)
+        {
+            GpuConfig gpu = _config.Gpu[i];
+            // The second queue is for the cursor alone.
+            ushort[] sizes = [(ushort)gpu.QueueSize, (ushort)Math.Min(gpu.QueueSize, 16)];
+            AddExternal(gpu.Virtio, gpu.BackEnd, WithDisplay(
+                Settings(gpu.Virtio, gpu.BackEnd, $"gpu{i}", VirtioDeviceType.Gpu, sizes) with { ConfigurationLength = 16 },
+                new DisplaySettings { Width = gpu.Width, Height = gpu.Height, Screenshot = gpu.Screenshot }));
+        }
+    }
+
+    private static VhostUserSettings WithDisplay(VhostUserSettings settings, DisplaySettings display)
+    {
+        // VIRTIO 1.3 §5.7.4: no event is to be read, none cleared, and there is one display. What follows is the back-end's.
+        byte[] displays = new byte[3 * sizeof(uint)];
+        displays[2 * sizeof(uint)] = 1;
+        return settings with { Display = display, ConfigurationOverlay = settings.ConfigurationLength >= displays.Length ? [(0, displays)] : [] };
+    }
+
     private void AddVsock()
     {
         if (_config.Vsock is { } vsock)
@@ -94,10 +119,8 @@ internal sealed partial class VirtioRegistry
         {
             VhostUserConfig device = _config.VhostUser[i];
             ushort[] sizes = [.. device.QueueSizes.Select(size => (ushort)size)];
-            AddExternal(device.Virtio, device.BackEnd, Settings(device.Virtio, device.BackEnd, $"vu{i}", (VirtioDeviceType)device.Type, sizes) with
-            {
-                ConfigurationLength = device.ConfigSize,
-            });
+            VhostUserSettings settings = Settings(device.Virtio, device.BackEnd, $"vu{i}", (VirtioDeviceType)device.Type, sizes) with { ConfigurationLength = device.ConfigSize };
+            AddExternal(device.Virtio, device.BackEnd, settings.Type == VirtioDeviceType.Gpu ? WithDisplay(settings, new DisplaySettings()) : settings);
         }
     }
 

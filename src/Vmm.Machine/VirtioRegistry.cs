@@ -49,6 +49,7 @@ internal sealed partial class VirtioRegistry : IDisposable
             AddPersistentMemory();
             AddPluggableMemory();
             AddFileSystems();
+            AddGraphicsCards();
             AddVsock();
             AddOthers();
         }

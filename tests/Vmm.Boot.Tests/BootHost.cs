@@ -89,21 +89,34 @@ public sealed class BootHost : IAsyncLifetime
         await Shell("mkdir -p /vmm/scratch");
         await _sandbox.CopyInAsync(binary, _binary);
         foreach (string image in _names)
+            await CopyImageIn(image);
+    }
+
+    /// <summary>Makes one more image, which few tests boot, ready to be booted.</summary>
+    internal async Task AddImage(string image)
+    {
+        if (_images.ContainsKey(image))
+            return;
+        _images[image] = await SandboxImage.BuildGuestAsync(image);
+        if (_sandbox != null)
+            await CopyImageIn(image);
+    }
+
+    private async Task CopyImageIn(string image)
+    {
+        string here = Path.GetFullPath(new DirectoryInfo(_images[image]).ResolveLinkTarget(true)?.FullName ?? _images[image]);
+        string there = $"/vmm/{image}";
+        if (File.Exists(Path.Combine(here, "root.ext4")))
         {
-            string here = Path.GetFullPath(new DirectoryInfo(_images[image]).ResolveLinkTarget(true)?.FullName ?? _images[image]);
-            string there = $"/vmm/{image}";
-            if (File.Exists(Path.Combine(here, "root.ext4")))
-            {
-                // That one is a disk of the sandbox (Drives); tests with disks boot the smaller of the kernel's two files.
-                await _sandbox.CopyInAsync(Path.Combine(here, "vmlinuz"), there + "/vmlinuz");
-                await _sandbox.CopyInAsync(Path.Combine(here, "initramfs.cpio.gz"), there + "/initramfs.cpio.gz");
-            }
-            else
-            {
-                await _sandbox.CopyInAsync(here, there);
-            }
-            _images[image] = there;
+            // That one is a disk of the sandbox (Drives); tests with disks boot the smaller of the kernel's two files.
+            await _sandbox!.CopyInAsync(Path.Combine(here, "vmlinuz"), there + "/vmlinuz");
+            await _sandbox.CopyInAsync(Path.Combine(here, "initramfs.cpio.gz"), there + "/initramfs.cpio.gz");
         }
+        else
+        {
+            await _sandbox!.CopyInAsync(here, there);
+        }
+        _images[image] = there;
     }
 
     /// <summary>Copies a directory to where the guests run.</summary>

@@ -72,11 +72,20 @@ public sealed unsafe partial class BackEndSession
             FrontEndRequest.SET_VRING_CALL => SetVringDescriptor(message, (vring, file) => vring.SetCall(file, BackEnd.SignalsAtCall)),
             FrontEndRequest.SET_VRING_ERR => SetVringDescriptor(message, (vring, file) => vring.SetErr(file)),
             FrontEndRequest.RESET_DEVICE => ResetDevice(),
+            FrontEndRequest.GPU_SET_SOCKET => SetDisplay(message),
             FrontEndRequest.SET_OWNER or FrontEndRequest.SET_LOG_FD or FrontEndRequest.SEND_RARP or FrontEndRequest.NET_SET_MTU
-                or FrontEndRequest.SET_STATUS or FrontEndRequest.SET_VRING_ENDIAN or FrontEndRequest.GPU_SET_SOCKET => true,
+                or FrontEndRequest.SET_STATUS or FrontEndRequest.SET_VRING_ENDIAN => true,
             _ => false,
         };
         return WantsAck(message) ? Number(message, done ? 0u : 1u) : null;
+    }
+
+    private bool SetDisplay(Message message)
+    {
+        if (message.TakeDescriptor() is not { } socket)
+            return false;
+        BackEnd.Device.DisplayGiven(this, new UnixStream(socket));
+        return true;
     }
 
     private static Reply Number(Message message, ulong value) => new(message.Request, U64.ToBytes(value));

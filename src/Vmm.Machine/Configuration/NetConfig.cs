@@ -37,7 +37,7 @@ public sealed record NetConfig(
     public static readonly OptionSchema Option = new(
         "--net",
         "[tap=NAME|fd=[N,…]][,ip=ADDRESS,mask=MASK][,mac=MAC][,host_mac=MAC][,mtu=N][,num_queues=N][,queue_size=N][,offload_csum=on|off][,offload_tso=on|off][,offload_ufo=on|off]" +
-        TokenBucketOptions.Syntax + " | vhost_user=on[,vhost_mode=client|server][,mac=MAC][,mtu=N][,queue_size=N]" + BackEndOptions.Syntax + VirtioOptions.Syntax,
+        TokenBucketOptions.Syntax + " | vhost_user=on[,vhost_mode=client|server][,mac=MAC][,mtu=N][,num_queues=N][,queue_size=N]" + BackEndOptions.Syntax + VirtioOptions.Syntax,
         "A network card on a tap interface, which is made where there is none of that name, or one that a vhost-user back-end serves (passt). Give it once for each.",
         "net", null, OptionShape.Fields,
         ["tap=", "fd=", "ip=", "mask=", "mac=", "host_mac=", "mtu=", "num_queues=", "queue_size=", "offload_csum=off", "offload_tso=off", "offload_ufo=off", .. TokenBucketOptions.Words, "vhost_user=on", "vhost_mode=server", .. BackEndOptions.Words, .. VirtioOptions.Words]);
@@ -60,9 +60,7 @@ public sealed record NetConfig(
         string? mask = Address(fields, "mask");
         if ((ip is null) != (mask is null))
             throw VmmException.Configuration($"{fields.Origin}: ip and mask belong together; give both or neither.");
-        int queues = fields.Number("num_queues", 2, 128) ?? Math.Max(1, fds.Count) * 2;
-        if (queues % 2 != 0)
-            throw OptionFields.Error(fields.Find("num_queues")!, $"'num_queues={queues}' is odd; each pair has one to receive and one to send.");
+        int queues = QueuesOf(fields, Math.Max(1, fds.Count) * 2);
         if (fds.Count != 0 && queues != fds.Count * 2)
             throw VmmException.Configuration($"{fields.Origin}: {fds.Count} descriptors serve {fds.Count * 2} queues, not num_queues={queues}; leave num_queues out.");
         return new NetConfig(
@@ -78,6 +76,7 @@ public sealed record NetConfig(
             writer.Flag("vhost_user", true);
             writer.Text("mac", Mac);
             writer.Number("mtu", Mtu);
+            writer.Number("num_queues", NumQueues);
             writer.Number("queue_size", QueueSize);
             BackEnd.WriteTo(writer);
             Virtio.WriteTo(writer);
@@ -102,13 +101,19 @@ public sealed record NetConfig(
     private static NetConfig OfBackEnd(OptionFields fields)
     {
         BackEndOptions.Refuse(
-            fields, ["tap", "fd", "ip", "mask", "host_mac", "num_queues", "offload_csum", "offload_tso", "offload_ufo", .. TokenBucketOptions.Keys]);
+            fields, ["tap", "fd", "ip", "mask", "host_mac", "offload_csum", "offload_tso", "offload_ufo", .. TokenBucketOptions.Keys]);
         BackEndOptions backEnd = BackEndOptions.From(fields);
         // The name that Cloud Hypervisor has for it.
         bool server = fields.Word("vhost_mode", backEnd.Server, [("client", false), ("server", true)]);
         return new NetConfig(
-            null, ConfigList<int>.Empty, null, null, MacOf(fields, "mac", guest: true), null, fields.Number("mtu", 68, 65535), 2,
+            null, ConfigList<int>.Empty, null, null, MacOf(fields, "mac", guest: true), null, fields.Number("mtu", 68, 65535), QueuesOf(fields, 2),
             DiskConfig.QueueSizeOf(fields, 256), true, true, true, RateLimitOptions.From(fields), backEnd with { Server = server }, VirtioOptions.From(fields));
+    }
+
+    private static int QueuesOf(OptionFields fields, int otherwise)
+    {
+        int queues = fields.Number("num_queues", 2, 128) ?? otherwise;
+        return queues % 2 == 0 ? queues : throw OptionFields.Error(fields.Find("num_queues")!, $"'num_queues={queues}' is odd; each pair has one to receive and one to send.");
     }
 
     private static ConfigList<int> Descriptors(OptionFields fields)

@@ -50,6 +50,9 @@ public sealed record VmConfig
     /// <summary>File systems of external back-ends.</summary>
     public ConfigList<FsConfig> Fs { get; init; } = ConfigList<FsConfig>.Empty;
 
+    /// <summary>Graphics cards of external back-ends.</summary>
+    public ConfigList<GpuConfig> Gpu { get; init; } = ConfigList<GpuConfig>.Empty;
+
     /// <summary>The socket device of an external back-end; null for none.</summary>
     public VsockConfig? Vsock { get; init; }
 
@@ -58,7 +61,7 @@ public sealed record VmConfig
 
     /// <summary>Whether other programs serve devices, and so need the guest's memory.</summary>
     public bool HasBackEnds =>
-        Fs.Count > 0 || Vsock is not null || VhostUser.Count > 0 || Disks.Any(disk => disk.BackEnd is not null) || Net.Any(card => card.BackEnd is not null);
+        Fs.Count > 0 || Gpu.Count > 0 || Vsock is not null || VhostUser.Count > 0 || Disks.Any(disk => disk.BackEnd is not null) || Net.Any(card => card.BackEnd is not null);
 
     /// <summary>The other end of the virtio console (hvc0).</summary>
     public ConsoleConfig Console { get; init; } = new(ConsoleBackend.Off);
@@ -80,7 +83,7 @@ public sealed record VmConfig
     [
         CpusConfig.Section, MemoryConfig.Section, PayloadConfig.Section, BootConfig.Section, ConsoleConfig.SerialSection,
         ConsoleConfig.DebugSection, AcpiConfig.Section, RebootConfig.Section, LogConfig.Section, BusConfig.Section, IoThreadsConfig.Section,
-        DiskConfig.Section, NetConfig.Section, PmemConfig.Section, FsConfig.Section, VsockConfig.Section, VhostUserConfig.Section, ConsoleConfig.VirtioSection, RngConfig.Section, BalloonConfig.Section,
+        DiskConfig.Section, NetConfig.Section, PmemConfig.Section, FsConfig.Section, GpuConfig.Section, VsockConfig.Section, VhostUserConfig.Section, ConsoleConfig.VirtioSection, RngConfig.Section, BalloonConfig.Section,
         WatchdogConfig.Section, MetricsConfig.Section,
     ];
 
@@ -89,7 +92,7 @@ public sealed record VmConfig
     [
         PayloadConfig.KernelOption, PayloadConfig.InitramfsOption, PayloadConfig.CommandLineOption, CpusConfig.Option, MemoryConfig.Option,
         DiskConfig.Option, NetConfig.Option, ConsoleConfig.SerialOption, ConsoleConfig.VirtioOption, ConsoleConfig.DebugOption, RngConfig.Option,
-        BalloonConfig.Option, PmemConfig.Option, FsConfig.Option, VsockConfig.Option, VhostUserConfig.Option, WatchdogConfig.Option, BusConfig.Option, IoThreadsConfig.Option, BootConfig.Option,
+        BalloonConfig.Option, PmemConfig.Option, FsConfig.Option, GpuConfig.Option, VsockConfig.Option, VhostUserConfig.Option, WatchdogConfig.Option, BusConfig.Option, IoThreadsConfig.Option, BootConfig.Option,
         AcpiConfig.Option, RebootConfig.Option, MetricsConfig.Option, LogConfig.LevelOption, LogConfig.FileOption, LogConfig.FormatOption,
     ];
 
@@ -110,6 +113,7 @@ public sealed record VmConfig
         (string Option, string? Path)[] written =
         [
             ("--serial", Serial.Path), ("--debug-console", DebugConsole.Path), ("--console", Console.Path), ("--log-file", Log.File), ("--metrics", Metrics.File),
+            .. Gpu.Select(gpu => ("--gpu screenshot=", gpu.Screenshot)),
         ];
         for (int i = 0; i < written.Length; i++)
         {
@@ -125,7 +129,7 @@ public sealed record VmConfig
     internal void CheckNames()
     {
         var names = new HashSet<string>();
-        IEnumerable<VirtioOptions?> all = [.. Disks.Select(disk => disk.Virtio), .. Net.Select(net => net.Virtio), .. Pmem.Select(pmem => pmem.Virtio), .. Fs.Select(fs => fs.Virtio), .. VhostUser.Select(device => device.Virtio), Vsock?.Virtio, Rng?.Virtio, Balloon?.Virtio];
+        IEnumerable<VirtioOptions?> all = [.. Disks.Select(disk => disk.Virtio), .. Net.Select(net => net.Virtio), .. Pmem.Select(pmem => pmem.Virtio), .. Fs.Select(fs => fs.Virtio), .. Gpu.Select(gpu => gpu.Virtio), .. VhostUser.Select(device => device.Virtio), Vsock?.Virtio, Rng?.Virtio, Balloon?.Virtio];
         foreach (VirtioOptions? options in all)
         {
             if (options?.Id is { } id && !names.Add(id))

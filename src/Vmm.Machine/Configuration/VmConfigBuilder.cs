@@ -108,6 +108,7 @@ public sealed class VmConfigBuilder
         Net = Items(NetConfig.Section, NetConfig.From),
         Pmem = Items(PmemConfig.Section, PmemConfig.From),
         Fs = Items(FsConfig.Section, FsConfig.From),
+        Gpu = Items(GpuConfig.Section, GpuConfig.From),
         Vsock = VsockConfig.From(FieldsOf(VsockConfig.Section)),
         VhostUser = Items(VhostUserConfig.Section, VhostUserConfig.From),
         Console = ConsoleConfig.From(FieldsOf(ConsoleConfig.VirtioSection), ConsoleBackend.Off),

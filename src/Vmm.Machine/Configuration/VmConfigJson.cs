@@ -47,6 +47,7 @@ public static class VmConfigJson
         WriteList(json, "net", config.Net);
         WriteList(json, "pmem", config.Pmem);
         WriteList(json, "fs", config.Fs);
+        WriteList(json, "gpu", config.Gpu);
         WriteSection(json, "vsock", config.Vsock);
         WriteList(json, "vhost_user", config.VhostUser);
         WriteConsole(json, "console", config.Console);

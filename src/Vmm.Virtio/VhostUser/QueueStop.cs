@@ -9,6 +9,14 @@ internal sealed class QueueStop
     private bool _done;
     private VirtQueueState _state;
 
+    /// <summary>Of a queue that nobody serves.</summary>
+    internal static QueueStop Done(VirtQueueState state)
+    {
+        var stop = new QueueStop();
+        stop.Complete(state);
+        return stop;
+    }
+
     /// <summary>Whether it has stopped.</summary>
     internal bool IsDone
     {

@@ -71,6 +71,8 @@ public sealed partial class VhostUserBackEnd
             return "it offers a legacy device only (no VIRTIO_F_VERSION_1)";
         if (offer.Queues < _settings.QueueSizes.Count)
             return $"it has {offer.Queues} queues, and {_settings.QueueSizes.Count} are asked for; ask for fewer";
+        if (ControlledPairs > 1 && !(offer.Has(ProtocolFeatures.MultiQueue) && (offer.Features & Devices.Net.NetFeatures.MultiQueue) != 0))
+            return $"it has one pair of queues (it lacks VIRTIO_NET_F_MQ or the protocol feature MQ), and {ControlledPairs} are asked for; leave num_queues out";
         if (_settings.ConfigurationLength > 0 && offer.Configuration.Length == 0)
             return "it has no configuration space (it lacks the protocol feature CONFIG), and the device needs one";
         return null;
@@ -197,6 +199,7 @@ public sealed partial class VhostUserBackEnd
     {
         _channel?.Dispose();
         _requests?.Dispose();
+        _display?.Disconnect();
         _channel = null;
         _requests = null;
     }

@@ -141,6 +141,7 @@ public sealed partial class VhostUserBackEnd
                     CheckAreas(ring);
             }
             using MainChannel.Operation all = channel.Begin("start the device", _settings.Timeouts.Operation);
+            TellDisplay(channel);
             TellFeatures(channel, activation);
             if (_memory.Tell(channel, Offer, activation.Memory))
                 _logTold = false;
@@ -199,7 +200,7 @@ public sealed partial class VhostUserBackEnd
         bool enables = (Offer.Features & VhostUserFeatures.ProtocolFeatures) != 0;
         foreach (Ring ring in begun)
         {
-            if (enables)
+            if (enables && IsEnabled(ring))
                 channel.Send(FrontEndRequest.SetVringEnable, new VringState((uint)ring.Index, 1));
         }
         if (!Offer.Has(ProtocolFeatures.ReplyAck))
@@ -355,6 +356,7 @@ public sealed partial class VhostUserBackEnd
     private void ResetBackEnd()
     {
         _needsReset = _hasDriver = false;
+        ResetControl();
         _featuresTold = _inflightTold = _logTold = false;
         // It was of the requests of another driver.
         _inflight?.Dispose();

@@ -22,6 +22,8 @@ public sealed partial class VhostUserBackEnd
     internal void ReportCounters(ICounterSink sink)
     {
         Counters.Report(sink);
+        DisplayCounters?.Report(sink);
+        ReportControl(sink);
         // One connection's; another back-end begins anew.
         BackEndChannel? requests = Volatile.Read(ref _requests);
         sink.Add("back_end_requests", requests?.Received ?? 0);

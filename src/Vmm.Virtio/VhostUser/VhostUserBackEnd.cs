@@ -65,6 +65,12 @@ public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
         for (int i = 0; i < _rings.Length; i++)
             _rings[i] = new Ring(i);
         _end = new Timer(_ => CutOff());
+        if (settings.HasControlQueue)
+        {
+            _initialMac = ConfiguredMac;
+            _netSettings = new Devices.Net.NetSettings(_initialMac);
+            _netControl = new Devices.Net.NetControl(_netSettings, this, ControlledPairs);
+        }
         _worker = new Thread(Main, maxStackSize: 512 * 1024) { IsBackground = true, Name = $"vu-{settings.Id}" };
     }
 
@@ -95,6 +101,8 @@ public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
         var backEnd = new VhostUserBackEnd(settings, log, connect);
         try
         {
+            if (settings.Display is { } display)
+                backEnd._display = new Gpu.HeadlessDisplay(settings.Id, display, log);
             backEnd.ConnectFirst(patience, cancel);
             backEnd._worker.Start();
             return backEnd;
@@ -136,6 +144,7 @@ public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
         if ((_worker.ThreadState & ThreadState.Unstarted) == 0)
             _worker.Join();
         Close();
+        _display?.Dispose();
         _inflight?.Dispose();
         _listener?.Dispose();
         _wake.Dispose();
@@ -206,6 +215,7 @@ public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
                 if (_disposed && _commands.Count == 0)
                     return;
             }
+            Guard(ServeControl);
             Guard(Look);
         }
     }
@@ -246,7 +256,7 @@ public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
 
     private unsafe void WaitForWork()
     {
-        pollfd* wanted = stackalloc pollfd[3];
+        pollfd* wanted = stackalloc pollfd[4];
         wanted[0] = new pollfd { fd = _wake.Number, events = LibC.POLLIN };
         // Who is gone may have it still.
         wanted[1] = new pollfd { fd = _channel != null ? _ringError.Number : -1, events = LibC.POLLIN };
@@ -254,6 +264,7 @@ public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
         wanted[2] = new pollfd { fd = _channel?.Number ?? _listener?.Number ?? -1, events = LibC.POLLIN };
         if (_channel == null && !IsLookedFor)
             wanted[2].fd = -1;
+        wanted[3] = new pollfd { fd = ControlNumber, events = LibC.POLLIN };
         long now = Environment.TickCount64;
         long at = Math.Min(_channel == null && IsLookedFor && _listener == null ? _retryAt : long.MaxValue, _channel != null ? ConfigurationDue : long.MaxValue);
         if (_nextRingError > now)
@@ -264,8 +275,10 @@ public sealed partial class VhostUserBackEnd : IBackEndRequests, IDisposable
         // As a server, somebody who was refused may be back at once.
         if (_channel == null && _listener != null && _retryAt > now)
             (wanted[2].fd, at) = (-1, _retryAt);
+        if (_controlHasMore && ControlNumber >= 0)
+            at = now;
         int timeout = at == long.MaxValue ? -1 : (int)Math.Clamp(at - now, 0, int.MaxValue);
-        _ = LibC.poll(wanted, 3, timeout);
+        _ = LibC.poll(wanted, 4, timeout);
         _wake.TryConsume();
     }
 

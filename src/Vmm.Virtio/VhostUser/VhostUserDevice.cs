@@ -4,6 +4,7 @@ using Vmm.Core.Locking;
 using Vmm.Core.Memory;
 using Vmm.Devices;
 using Vmm.Virtio.Devices;
+using Vmm.Virtio.Devices.Net;
 using Vmm.Virtio.Queues;
 using Vmm.Virtio.SharedMemory;
 using Vmm.Virtio.VhostUser.Protocol;
@@ -23,6 +24,9 @@ public sealed class VhostUserDevice : VirtioDevice
     private readonly bool[] _started;
     private readonly VirtQueueState[] _stopped;
 
+    // Which queue is the control queue of the driver that is there; below 0 for none.
+    private int _control = -1;
+
     // Over the question whether the back-end may map now, and the mapping: nothing is mapped after all was taken away.
     private readonly OrderedLock _mappingLock = new(LockRank.DeviceMappings);
     private bool _acceptsMappings;
@@ -36,7 +40,8 @@ public sealed class VhostUserDevice : VirtioDevice
         : base(IdOf(backEnd), backEnd.Settings.Type)
     {
         _backEnd = backEnd;
-        int queues = backEnd.Settings.QueueSizes.Count;
+        QueueSizes = backEnd.Settings.HasControlQueue ? [.. backEnd.Settings.QueueSizes, VhostUserBackEnd.ControlQueueSize] : backEnd.Settings.QueueSizes;
+        int queues = QueueSizes.Count;
         (_stops, _started, _stopped) = (new QueueStop?[queues], new bool[queues], new VirtQueueState[queues]);
         _windows = [.. backEnd.Offer.SharedMemory.OrderBy(region => region.Key).Select(region => new SharedMemoryWindow(region.Key, region.Value, slots, quota))];
         backEnd.Attach(this);
@@ -46,7 +51,7 @@ public sealed class VhostUserDevice : VirtioDevice
     public override ulong OfferedFeatures => (_backEnd.Features & ~VhostUserFeatures.NotForGuests & ~_backEnd.Settings.RefusedFeatures) | _backEnd.Settings.OwnFeatures;
 
     /// <inheritdoc/>
-    public override IReadOnlyList<ushort> QueueSizes => _backEnd.Settings.QueueSizes;
+    public override IReadOnlyList<ushort> QueueSizes { get; }
 
     /// <inheritdoc/>
     public override IReadOnlyList<SharedMemoryRegion> SharedMemory => _windows;
@@ -70,7 +75,14 @@ public sealed class VhostUserDevice : VirtioDevice
     public override void WriteConfiguration(int offset, ReadOnlySpan<byte> data) => _backEnd.WriteConfiguration(offset, data);
 
     /// <inheritdoc/>
-    public override void Activate(VirtioActivation activation) => _backEnd.Activate(activation);
+    public override void Activate(VirtioActivation activation)
+    {
+        ArgumentNullException.ThrowIfNull(activation);
+        // VIRTIO 1.3 §5.1.2: without VIRTIO_NET_F_MQ there is one pair, and the control queue follows it.
+        _control = !_backEnd.Settings.HasControlQueue || !activation.Has(NetFeatures.CtrlVq) ? -1
+            : activation.Has(NetFeatures.MultiQueue) ? 2 * _backEnd.ControlledPairs : 2;
+        _backEnd.Activate(activation);
+    }
 
     /// <inheritdoc/>
     public override void StartQueue(in VirtQueueSetup setup)
@@ -79,7 +91,11 @@ public sealed class VhostUserDevice : VirtioDevice
             return;
         _started[setup.Index] = true;
         _stops[setup.Index] = null;
-        _starting.Add(setup);
+        _stopped[setup.Index] = setup.State;
+        if (setup.Index == _control)
+            _backEnd.StartControl(setup);
+        else if (IsOfBackEnd(setup.Index))
+            _starting.Add(setup);
     }
 
     /// <inheritdoc/>
@@ -95,7 +111,7 @@ public sealed class VhostUserDevice : VirtioDevice
     public override void BeginStopQueue(int index)
     {
         if (_started[index])
-            _stops[index] ??= _backEnd.BeginStop(index);
+            _stops[index] ??= index == _control ? _backEnd.BeginStopControl(_stopped[index]) : IsOfBackEnd(index) ? _backEnd.BeginStop(index) : QueueStop.Done(_stopped[index]);
     }
 
     /// <inheritdoc/>
@@ -132,7 +148,7 @@ public sealed class VhostUserDevice : VirtioDevice
             throw VmmException.Host(
                 $"Cannot save the state of {Id}: its back-end has {mappings} mapping{(mappings == 1 ? "" : "s")} in shared memory, and cannot tell another one what they are (it lacks the protocol feature DEVICE_STATE). Let the guest unmount what is on it or unbind its driver first, or use a back-end with DEVICE_STATE.");
         }
-        return new VhostUserState(_backEnd.SaveState());
+        return new VhostUserState(_backEnd.SaveState()) { Control = _backEnd.SaveControl() };
     }
 
     /// <inheritdoc/>
@@ -140,6 +156,7 @@ public sealed class VhostUserDevice : VirtioDevice
     {
         VhostUserState saved = DeviceStates.Require<VhostUserState>("vhost-user device", state);
         SavedState.RequireVersion(Id, saved.Version, VhostUserState.CurrentVersion);
+        _backEnd.LoadControl(saved.Control);
         _backEnd.LoadState(saved.BackEnd);
     }
 
@@ -219,6 +236,9 @@ public sealed class VhostUserDevice : VirtioDevice
             window.Dispose();
         base.Dispose(disposing);
     }
+
+    // A driver may set up a queue that means nothing to it: where the control queue would be, had it accepted the features.
+    private bool IsOfBackEnd(int index) => index < _backEnd.Settings.QueueSizes.Count && index != _control;
 
     private SharedMemoryWindow? Find(byte id)
     {

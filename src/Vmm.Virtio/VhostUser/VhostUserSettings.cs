@@ -51,6 +51,15 @@ public sealed record VhostUserSettings
     /// <summary>The MTU that the back-end is told (NET_SET_MTU), where it can be; null for none.</summary>
     public ushort? Mtu { get; init; }
 
+    /// <summary>
+    /// A network card whose queues are pairs, and which has a control queue behind them that this side serves (VIRTIO_NET_F_CTRL_VQ). It needs
+    /// a <see cref="Configuration"/>.
+    /// </summary>
+    public bool HasControlQueue { get; init; }
+
+    /// <summary>The display of a graphics card; null for none.</summary>
+    public Gpu.DisplaySettings? Display { get; init; }
+
     /// <summary>The back-end means shared memory by protocol feature bit 21, as some of 2025 did. Never guessed.</summary>
     public bool SharedMemoryIsBit21 { get; init; }
 

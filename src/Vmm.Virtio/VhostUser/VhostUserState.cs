@@ -1,3 +1,5 @@
+using Vmm.Virtio.Devices.Net;
+
 namespace Vmm.Virtio.VhostUser;
 
 /// <summary>Saved state of a device with an external back-end.</summary>
@@ -6,4 +8,12 @@ public sealed record VhostUserState(byte[]? BackEnd) : VirtioDeviceState(Current
 {
     /// <summary>The version this program writes and reads.</summary>
     public const int CurrentVersion = 1;
+
+    /// <summary>What the driver set by a control queue; null where there is none.</summary>
+    public NetControlState? Control { get; init; }
 }
+
+/// <summary>What the driver of a network card set by its control queue, beyond what the back-end knows.</summary>
+/// <param name="Pairs">Pairs of queues in use.</param>
+/// <param name="Mac">The card's address.</param>
+public sealed record NetControlState(int Pairs, MacAddress Mac);

@@ -69,13 +69,20 @@ public sealed class VirtioHost : IAsyncLifetime
         await _boot.CopyIn(scripts, Scratch + "/scripts");
         // The kernel takes archives one after the other, the first one uncompressed: ours with the scripts, then the image's.
         foreach (string image in Images)
-        {
-            await Must(
-                $"cd {Scratch} && mkdir -p x && rm -rf x/vmm && cp -r scripts/guest x/vmm && cd x && find vmm | busybox cpio -o -H newc > ../{image}.initramfs 2>/dev/null"
-                + $" && cat {_boot.Image(image, "initramfs.cpio.gz")} >> ../{image}.initramfs");
-        }
+            await AddScripts(image);
         await Must("pidof iperf3 >/dev/null || iperf3 -s -D; modprobe tun 2>/dev/null; test -c /dev/net/tun");
     }
+
+    /// <summary>Makes one more image, which has no root on a disk, ready to be booted.</summary>
+    public async Task AddImage(string image)
+    {
+        await _boot.AddImage(image);
+        await AddScripts(image);
+    }
+
+    private Task AddScripts(string image) => Must(
+        $"cd {Scratch} && mkdir -p x && rm -rf x/vmm && cp -r scripts/guest x/vmm && cd x && find vmm | busybox cpio -o -H newc > ../{image}.initramfs 2>/dev/null"
+        + $" && cat {_boot.Image(image, "initramfs.cpio.gz")} >> ../{image}.initramfs");
 
     /// <inheritdoc/>
     public Task DisposeAsync() => _boot.DisposeAsync();

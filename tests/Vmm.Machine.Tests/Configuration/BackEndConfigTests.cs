@@ -31,7 +31,41 @@ public sealed class BackEndConfigTests
     public void A_network_card_takes_the_name_that_cloud_hypervisor_has_for_the_direction() =>
         Assert.True(new VmConfigBuilder().AddOption(NetConfig.Option, "vhost_user=on,socket=/s,vhost_mode=server").Build().Net[0].BackEnd!.Server);
 
+    [Fact]
+    public void A_graphics_card_has_a_display()
+    {
+        GpuConfig usual = Assert.Single(new VmConfigBuilder().AddOption(GpuConfig.Option, "socket=/s").Build().Gpu);
+        Assert.Equal((1024, 768, null, 256), (usual.Width, usual.Height, usual.Screenshot, usual.QueueSize));
+        VmConfig config = new VmConfigBuilder().AddOption(GpuConfig.Option, "width=1280,height=720,screenshot=/p,queue_size=64,socket=/s,id=card").AddOption(GpuConfig.Option, "exec=\"gpu {socket}\"").Build();
+        Assert.Equal((2, true), (config.Gpu.Count, config.Memory.Shared));
+        Assert.Equal((1280, 720, "/p", 64, "card"), (config.Gpu[0].Width, config.Gpu[0].Height, config.Gpu[0].Screenshot, config.Gpu[0].QueueSize, config.Gpu[0].Virtio.Id));
+    }
+
+    [Fact]
+    public void A_screenshot_does_not_write_over_something_else()
+    {
+        VmConfig config = new VmConfigBuilder().AddOption(PayloadConfig.KernelOption, "/k").AddOption(GpuConfig.Option, "socket=/s,screenshot=/p")
+            .AddOption(GpuConfig.Option, "socket=/t,screenshot=/p").Build();
+        Assert.Contains("both have '/p'", Assert.Throws<VmmException>(config.CheckRunnable).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_network_card_may_have_several_pairs_of_queues()
+    {
+        Assert.Equal(2, new VmConfigBuilder().AddOption(NetConfig.Option, "vhost_user=on,socket=/s").Build().Net[0].NumQueues);
+        Assert.Equal(8, new VmConfigBuilder().AddOption(NetConfig.Option, "vhost_user=on,socket=/s,num_queues=8").Build().Net[0].NumQueues);
+    }
+
     [Theory]
+    [InlineData("--gpu", "width=640", "there is no back-end")]
+    [InlineData("--gpu", "width=644,socket=/s", "is no multiple of 8, as drivers want it; write 640")]
+    [InlineData("--gpu", "width=312,socket=/s", "write a number from 320 to 4088")]
+    [InlineData("--gpu", "height=2401,socket=/s", "write a number from 200 to 2400")]
+    [InlineData("--gpu", "screenshot=,socket=/s", "'screenshot' has no value")]
+    [InlineData("--gpu", "widht=640,socket=/s", "Did you mean width?")]
+    [InlineData("--gpu", "queue_size=3,socket=/s", "queue_size=3")]
+    [InlineData("--net", "vhost_user=on,socket=/s,num_queues=3", "is odd")]
+    [InlineData("--net", "vhost_user=on,socket=/s,num_queues=130", "write a number from 2 to 128")]
     [InlineData("--fs", "tag=t", "there is no back-end")]
     [InlineData("--fs", "socket=/s,tag=1234567890123456789012345678901234567", "is no tag")]
     [InlineData("--fs", "tag=t,exec=\"virtiofsd\"", "does not say where its socket goes")]

@@ -107,6 +107,8 @@ public sealed class ConfigurationFuzzTests
             builder.AddOption(PmemConfig.Option, Text(pmem));
         foreach (FsConfig fs in config.Fs)
             builder.AddOption(FsConfig.Option, Text(fs));
+        foreach (GpuConfig gpu in config.Gpu)
+            builder.AddOption(GpuConfig.Option, Text(gpu));
         foreach (VhostUserConfig device in config.VhostUser)
             builder.AddOption(VhostUserConfig.Option, Text(device));
         if (config.Vsock is { } vsock)
@@ -154,11 +156,13 @@ public sealed class ConfigurationFuzzTests
                     (DiskEngine)random.Next(3), new RateLimitOptions(Bucket(random), Bucket(random)), null, Virtio(random, names))),
             Net = List(random, () => random.Next(3) == 0
                 ? new NetConfig(
-                    null, ConfigList<int>.Empty, null, null, random.Next(2) == 0 ? null : "02:00:00:00:00:01", null, random.Next(2) == 0 ? null : 1500, 2,
+                    null, ConfigList<int>.Empty, null, null, random.Next(2) == 0 ? null : "02:00:00:00:00:01", null, random.Next(2) == 0 ? null : 1500, 2 * random.Next(1, 65),
                     1 << random.Next(2, 11), true, true, true, new RateLimitOptions(null, null), BackEnd(random), Virtio(random, names))
                 : AnyNet(random, Virtio(random, names))),
             Fs = List(random, () => new FsConfig(
                 random.Next(2) == 0 ? null : Text(random), random.Next(1, 65), 1 << random.Next(2, 11), BackEnd(random), Virtio(random, names))),
+            Gpu = List(random, () => new GpuConfig(
+                8 * random.Next(40, 512), random.Next(200, 2401), Maybe(random), 1 << random.Next(2, 11), BackEnd(random), Virtio(random, names))),
             Vsock = random.Next(2) == 0 ? null : new VsockConfig(BackEnd(random), Virtio(random, names)),
             VhostUser = List(random, () => new VhostUserConfig(
                 random.Next(1, 64), new ConfigList<int>(1 << random.Next(1, 16), 2), random.Next(257), BackEnd(random), Virtio(random, names))),

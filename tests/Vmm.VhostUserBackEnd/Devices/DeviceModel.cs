@@ -1,3 +1,4 @@
+using Vmm.Core.Sockets;
 using Vmm.VhostUserBackEnd.Protocol;
 using Vmm.VhostUserBackEnd.Rings;
 
@@ -42,6 +43,9 @@ public abstract class DeviceModel
     public virtual void ConfigWritten(BackEndSession session, int offset, int length)
     {
     }
+
+    /// <summary>GPU_SET_SOCKET: a display. It is the device's then.</summary>
+    public virtual void DisplayGiven(BackEndSession session, UnixStream display) => display.Dispose();
 
     /// <summary>RESET_DEVICE.</summary>
     public virtual void Reset(BackEndSession session)
