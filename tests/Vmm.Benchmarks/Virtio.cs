@@ -18,7 +18,7 @@ internal static class Virtio
     private const int Attempts = 4;
 
     // Minutes where nothing else runs.
-    private static readonly TimeSpan s_boot = TimeSpan.FromMinutes(20);
+    private static readonly TimeSpan s_boot = TimeSpan.FromMinutes(8);
 
     private static readonly string[] s_rows = ["block-random-4k", "block-sequential-1M", "net-send", "net-receive"];
 
