@@ -89,10 +89,7 @@ public sealed unsafe class EventNotifier : IDisposable
     }
 
     /// <summary>Takes the signal back; false when there was none.</summary>
-    public bool TryConsume() => Consume() != 0;
-
-    /// <summary>Takes all signals back; their number, 0 when there was none.</summary>
-    public ulong Consume()
+    public bool TryConsume()
     {
         bool held = false;
         try
@@ -101,11 +98,11 @@ public sealed unsafe class EventNotifier : IDisposable
             ulong count;
             var room = new iovec { iov_base = &count, iov_len = sizeof(ulong) };
             // Whoever else has it may have made it blocking: the flag is the file's. The pointers are to locals.
-            return preadv2(_fd.Number, &room, 1, -1, RWF_NOWAIT) == sizeof(ulong) ? count : 0;
+            return preadv2(_fd.Number, &room, 1, -1, RWF_NOWAIT) == sizeof(ulong);
         }
         catch (ObjectDisposedException)
         {
-            return 0;
+            return false;
         }
         finally
         {

@@ -151,9 +151,7 @@ public sealed class VirtioMmioTransportTests : IDisposable
     [Fact]
     public void Doorbells_go_to_events()
     {
-        Assert.Equal(
-            [(Base + 0x50, 4, 0UL), (Base + 0x50, 4, 1UL), (Base + 0x50, 4, 2UL), (Base + 0x64, 4, 1UL)],
-            _doorbells.All.Select(d => (d.Address, d.Length, d.Match ?? 99)));
+        Assert.Equal([(Base + 0x50, 4, 0UL), (Base + 0x50, 4, 1UL), (Base + 0x50, 4, 2UL)], _doorbells.All.Select(d => (d.Address, d.Length, d.Match ?? 99)));
         Start(VirtioFeatures.Version1);
         Assert.True(_doorbells.Ring(Base + 0x50, 4, 2));
         Assert.True(_device.Running[2].Doorbell.TryConsume());
@@ -191,90 +189,6 @@ public sealed class VirtioMmioTransportTests : IDisposable
         Assert.Equal(2u, _mmio.Read32(0x060));
         _mmio.Write32(0x070, 0);
         Assert.Equal(0u, _mmio.Read32(0x060));
-    }
-
-    [Fact]
-    public void The_usual_acknowledgement_is_an_event()
-    {
-        Start(VirtioFeatures.Version1);
-        IVirtioHost host = _device.Activation!.Host;
-        host.SignalQueue(0);
-        Assert.Equal((1u, 1u), (_mmio.Read32(0x060), _mmio.Read32(0x060)));
-        Assert.True(_doorbells.Ring(Base + 0x64, 4, 1));
-        Assert.Equal(0u, _mmio.Read32(0x060));
-        // Each interrupt has one of its own, counted or not.
-        for (int i = 0; i < 3; i++)
-        {
-            host.SignalQueue(i % 2 * 2);
-            Assert.Equal(1u, _mmio.Read32(0x060));
-            Assert.True(_doorbells.Ring(Base + 0x64, 4, 1));
-        }
-        host.SignalQueue(0);
-        Assert.Equal((1u, 1u), (_mmio.Read32(0x060), _mmio.Read32(0x060)));
-        host.SignalConfigurationChange();
-        Assert.Equal(3u, _mmio.Read32(0x060));
-        // KVM knows of no other value.
-        Assert.False(_doorbells.Ring(Base + 0x64, 4, 3));
-        _mmio.Write32(0x064, 3);
-        Assert.Equal(0u, _mmio.Read32(0x060));
-        // Used while the driver acknowledges what it has read.
-        host.SignalQueue(0);
-        Assert.Equal(1u, _mmio.Read32(0x060));
-        host.SignalQueue(0);
-        _doorbells.Ring(Base + 0x64, 4, 1);
-        Assert.Equal(1u, _mmio.Read32(0x060));
-        _doorbells.Ring(Base + 0x64, 4, 1);
-        _mmio.Pause();
-        Assert.Equal(0u, _mmio.Save().Mmio!.InterruptStatus);
-    }
-
-    // Against the register that the specification describes. No cause is lost; none shows again, save buffers that were used between a
-    // read and its acknowledgement. A driver that reads more often than it acknowledges may see more, and acknowledges that too.
-    [Theory]
-    [InlineData(true)]
-    [InlineData(false)]
-    public void Acknowledgements_by_event_are_those_of_the_specification(bool eachReadIsAcknowledged) => Prop.ForAll(
-        Gen.Choose(0, 3).ListOf().ToArbitrary(), steps =>
-        {
-            _mmio.Write32(0x070, 0);
-            Start(VirtioFeatures.Version1);
-            (uint exact, uint seen, bool usedSinceRead) = (0, 0, false);
-            foreach (int step in steps)
-            {
-                switch (step)
-                {
-                    case 0:
-                        _device.Activation!.Host.SignalQueue(0);
-                        (exact, usedSinceRead) = (exact | 1, true);
-                        break;
-                    case 1:
-                        _device.Activation!.Host.SignalConfigurationChange();
-                        exact |= 2;
-                        break;
-                    case 2 when seen == 0 || !eachReadIsAcknowledged:
-                        uint shown = _mmio.Read32(0x060);
-                        Assert.Equal(exact, shown & exact);
-                        if (eachReadIsAcknowledged)
-                            Assert.Equal(usedSinceRead ? exact | 1 : exact, shown);
-                        (seen, usedSinceRead) = (shown, false);
-                        break;
-                    case 3 when seen != 0:
-                        Acknowledge(seen);
-                        // By a write that is no event, buffers used since are acknowledged too.
-                        usedSinceRead &= seen != 3;
-                        (exact, seen) = (exact & ~seen, 0);
-                        break;
-                }
-            }
-            for (int i = 0; i <= steps.Count && _mmio.Read32(0x060) is not 0 and uint rest; i++)
-                Acknowledge(rest);
-            Assert.Equal(0u, _mmio.Read32(0x060));
-        }).QuickCheckThrowOnFailure();
-
-    private void Acknowledge(uint causes)
-    {
-        if (!_doorbells.Ring(Base + 0x64, 4, causes))
-            _mmio.Write32(0x064, causes);
     }
 
     [Fact]

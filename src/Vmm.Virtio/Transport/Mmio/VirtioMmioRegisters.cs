@@ -46,8 +46,8 @@ internal static class VirtioMmioRegisters
     internal const uint Vendor = 0x204D_4D56;
 
     /// <summary>InterruptStatus: the device has used a buffer.</summary>
-    internal const uint UsedBuffer = 1;
+    internal const int UsedBuffer = 1;
 
     /// <summary>InterruptStatus: the configuration has changed.</summary>
-    internal const uint ConfigurationChange = 2;
+    internal const int ConfigurationChange = 2;
 }

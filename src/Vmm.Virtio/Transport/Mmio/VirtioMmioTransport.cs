@@ -7,10 +7,7 @@ using static Vmm.Virtio.Transport.Mmio.VirtioMmioRegisters;
 
 namespace Vmm.Virtio.Transport.Mmio;
 
-/// <summary>
-/// A device in a virtio-mmio slot (VIRTIO 1.3 §4.2), version 2. Its doorbells, and the usual acknowledgement of an interrupt, are ioeventfds,
-/// and its interrupt an irqfd: an interrupt costs one exit, the read of InterruptStatus.
-/// </summary>
+/// <summary>A device in a virtio-mmio slot (VIRTIO 1.3 §4.2), version 2. Its doorbells are ioeventfds and its interrupt an irqfd.</summary>
 /// <remarks>
 /// The interrupt is an edge each time, also where its bit is still set in InterruptStatus: a driver that has lost one (to a masked pin)
 /// gets over it with the next.
@@ -28,7 +25,7 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
     private readonly ulong _address;
     private readonly ulong[] _sharedMemory;
     private readonly bool[] _connected;
-    private readonly InterruptStatusRegister _interruptStatus;
+    private int _interruptStatus;
     private uint _shmSelect;
     private bool _attached;
     private bool _disposed;
@@ -57,7 +54,6 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
         _doorbells = doorbells;
         _address = address;
         _sharedMemory = sharedMemory.ToArray();
-        _interruptStatus = new InterruptStatusRegister(doorbells, address + InterruptAck);
         _connected = new bool[_core.Queues.Length];
         // One that is not connected is served by the register.
         for (int i = 0; i < _connected.Length; i++)
@@ -75,7 +71,9 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
     /// <inheritdoc/>
     public bool IsRunning => _core.IsRunning;
 
-    private uint InterruptOfExternalCalls => Device.HasExternalCalls && (_core.Status & DeviceStatus.DriverOk) != 0 ? UsedBuffer : 0;
+    private uint CurrentInterruptStatus =>
+        (uint)Volatile.Read(ref _interruptStatus)
+        | (Device.HasExternalCalls && (_core.Status & DeviceStatus.DriverOk) != 0 ? (uint)UsedBuffer : 0);
 
     /// <inheritdoc/>
     public void Read(ulong offset, Span<byte> data)
@@ -95,7 +93,7 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
         uint value;
         if (offset == InterruptStatus)
         {
-            value = _interruptStatus.Read() | InterruptOfExternalCalls;
+            value = CurrentInterruptStatus;
         }
         else
         {
@@ -131,7 +129,7 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
                 _core.Notify(value & 0xFFFF);
                 break;
             case InterruptAck:
-                _interruptStatus.Acknowledge(value);
+                Interlocked.And(ref _interruptStatus, ~(int)value);
                 break;
             default:
                 TransportQueue? queue;
@@ -181,7 +179,7 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
         using (_core.Gate.Enter())
             _core.Resume();
         // The edge of an interrupt that was pending when the state was saved was another machine's.
-        if ((_interruptStatus.Pending | InterruptOfExternalCalls) != 0)
+        if (CurrentInterruptStatus != 0)
             _interrupt.Raise();
     }
 
@@ -189,7 +187,7 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
     public VirtioTransportState Save()
     {
         using (_core.Gate.Enter())
-            return _core.Save() with { Mmio = new VirtioMmioState(_interruptStatus.Pending, _shmSelect) };
+            return _core.Save() with { Mmio = new VirtioMmioState((uint)Volatile.Read(ref _interruptStatus), _shmSelect) };
     }
 
     /// <inheritdoc/>
@@ -201,8 +199,7 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
         using (_core.Gate.Enter())
         {
             _core.Check(state);
-            _interruptStatus.Clear();
-            _interruptStatus.Set(mmio.InterruptStatus);
+            Volatile.Write(ref _interruptStatus, (int)mmio.InterruptStatus & (UsedBuffer | ConfigurationChange));
             _shmSelect = mmio.SharedMemorySelect;
             _core.Restore(state);
         }
@@ -220,7 +217,6 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
                 _doorbells.Disconnect(_core.Queues[i].Doorbell, _address + QueueNotify, sizeof(uint), (ulong)i);
         }
         _core.Dispose();
-        _interruptStatus.Dispose();
         _interrupt.Dispose();
     }
 
@@ -253,7 +249,7 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
             _ = queue.Call?.TryConsume();
         }
         _attached = false;
-        _interruptStatus.Clear();
+        Interlocked.Exchange(ref _interruptStatus, 0);
         _shmSelect = 0;
     }
 
@@ -265,9 +261,9 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
     /// <summary>Registers are accessed with aligned 32 bits (§4.2.2.2); nobody answers to anything else.</summary>
     private static bool IsRegister(ulong offset, int length) => length == sizeof(uint) && offset % sizeof(uint) == 0;
 
-    private void Interrupt(uint cause)
+    private void Interrupt(int cause)
     {
-        _interruptStatus.Set(cause);
+        Interlocked.Or(ref _interruptStatus, cause);
         _interrupt.Raise();
     }
 

@@ -7,8 +7,8 @@ vmm_exits() {
     exits=$answer
 }
 
-# exits_of NAME OPERATIONS COMMAND...: on PCI exits do not grow with operations. On MMIO each interrupt costs one, to read the
-# interrupt status: that is a fact, and no failure.
+# exits_of NAME OPERATIONS COMMAND...: on PCI exits do not grow with operations. On MMIO each interrupt costs two, to read and to
+# acknowledge the interrupt status: that is a fact, and no failure.
 exits_of() {
     exits_name=$1
     operations=$2
