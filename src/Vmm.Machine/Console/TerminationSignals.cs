@@ -51,7 +51,7 @@ public sealed class TerminationSignals : IDisposable
         });
 
     /// <summary>Ends the program on the spot, as if the signal had, with the terminal put back.</summary>
-    public static void ExitNow(int number)
+    private static void ExitNow(int number)
     {
         TerminalMode.RestoreForGood();
         LibC._exit(128 + number);
