@@ -78,7 +78,9 @@ check checksums_at_the_host test "$answer" = 0
 # --- drivers that leave and come back
 virtio_of() { basename "$(readlink -f "$1/device")"; }
 rebind() { # DRIVER DEVICE FILE: what appears when it is back
-    echo "$2" > "/sys/bus/virtio/drivers/$1/unbind" && echo "$2" > "/sys/bus/virtio/drivers/$1/bind" && eventually test -e "$3"
+    echo "$2" > "/sys/bus/virtio/drivers/$1/unbind" && echo "$2" > "/sys/bus/virtio/drivers/$1/bind" && eventually test -e "$3" || return 1
+    # A disk's node, not a file that somebody wrote while it was away.
+    case $3 in /dev/*) test -b "$3" ;; esac
 }
 rebinds() {
     count=0
@@ -102,9 +104,10 @@ check rebind_rng rebinds virtio_rng "$rng_device" "/sys/bus/virtio/drivers/virti
 under_load() {
     count=0
     while [ $count -lt 3 ]; do
-        fio --name=load --filename=$disk --ioengine=libaio --direct=1 --iodepth=32 --rw=randread --bs=4k --time_based --runtime=60 --size=16M --minimal > /dev/null 2>&1 &
+        # Only once requests are in flight: a fio that starts while the disk is away would make a file of its name, which then stays in its place.
+        fio --name=load --filename=$disk --ioengine=libaio --direct=1 --iodepth=32 --rw=randread --bs=4k --time_based --runtime=60 --size=16M --minimal --allow_file_create=0 > /dev/null 2>&1 &
         load=$!
-        sleep 0.5
+        eventually sh -c "awk '{ exit !(\$1 > 0) }' /sys/block/${disk#/dev/}/inflight" || return 1
         rebind virtio_blk "$block_device" $disk || return 1
         eventually sh -c "! kill -0 $load 2>/dev/null || ! grep -q ' D ' /proc/$load/stat" || return 1
         kill $load 2>/dev/null
@@ -113,7 +116,7 @@ under_load() {
     done
 }
 check rebind_block_under_load under_load
-check disk_is_unchanged test "$(dd if=$disk bs=1M count=16 iflag=direct 2>/dev/null | sha256sum)" = "$sum"
+check disk_is_unchanged test "$(dd if=$disk bs=1M count=16 iflag=direct | sha256sum)" = "$sum"
 net_load() {
     network || return 1
     timeout 20 iperf3 -u -b 0 -c $host -t 10 > /dev/null 2>&1 &
