@@ -1,0 +1,58 @@
+using System.Globalization;
+using System.Security.Cryptography;
+using System.Text;
+
+namespace Vmm.Testing.Reports;
+
+/// <summary>File names for tests' console logs.</summary>
+public static class ConsoleLogName
+{
+    /// <summary>What a name may have at most, in characters, all of them ASCII; with its suffixes it stays below the 255 bytes of a file system.</summary>
+    internal const int Longest = 120;
+
+    private const int HashDigits = 16;
+    private const string AttemptMark = ".attempt-";
+
+    /// <summary>
+    /// The file for an attempt at a test, as in <c>boots.console.log</c> and <c>boots.attempt-2.console.log</c>. Two different tests never have the same:
+    /// a name that had to be changed, or that looks as if it had been, has a hash of the original.
+    /// </summary>
+    /// <param name="test">The test's name; any characters.</param>
+    /// <param name="attempt">1 for the first.</param>
+    public static string Of(string test, int attempt)
+    {
+        ArgumentNullException.ThrowIfNull(test);
+        ArgumentOutOfRangeException.ThrowIfLessThan(attempt, 1);
+        string name = Safe(test);
+        return attempt == 1 ? $"{name}.console.log" : string.Create(CultureInfo.InvariantCulture, $"{name}{AttemptMark}{attempt}.console.log");
+    }
+
+    /// <summary>A name that is a file name everywhere, and in a shell without quotes.</summary>
+    internal static string Safe(string test)
+    {
+        var name = new StringBuilder(Math.Min(test.Length, Longest));
+        bool asItIs = test.Length is > 0 and <= Longest && test[0] is not ('.' or '-') && !HasHash(test) && !test.Contains(AttemptMark, StringComparison.Ordinal);
+        foreach (char c in test)
+        {
+            bool good = char.IsAsciiLetterOrDigit(c) || c is '.' or '_' or '-' or '+' or '=' or ',' or '@';
+            asItIs &= good;
+            if (name.Length < Longest - HashDigits - 1)
+                name.Append(good ? c : '_');
+        }
+
+        if (asItIs)
+            return test;
+        if (name.Length == 0)
+            name.Append('_');
+        else if (name[0] is '.' or '-')
+            name[0] = '_';
+
+        // The UTF-16 as it is: halves of pairs would all be the same in UTF-8.
+        byte[] hash = SHA256.HashData(Encoding.Unicode.GetBytes(test));
+        return $"{name}-{Convert.ToHexStringLower(hash)[..HashDigits]}";
+    }
+
+    /// <summary>Whether it ends as a name with a hash does.</summary>
+    private static bool HasHash(string test) =>
+        test.Length > HashDigits && test[^(HashDigits + 1)] == '-' && !test.AsSpan(test.Length - HashDigits).ContainsAnyExcept("0123456789abcdef");
+}
