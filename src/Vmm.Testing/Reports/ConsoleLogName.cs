@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Buffers;
 using System.Security.Cryptography;
 using System.Text;
 
@@ -11,6 +12,8 @@ public static class ConsoleLogName
     internal const int Longest = 120;
 
     private const int HashDigits = 16;
+
+    private static readonly SearchValues<char> s_hexadecimal = SearchValues.Create("0123456789abcdef");
     private const string AttemptMark = ".attempt-";
 
     /// <summary>
@@ -54,5 +57,5 @@ public static class ConsoleLogName
 
     /// <summary>Whether it ends as a name with a hash does.</summary>
     private static bool HasHash(string test) =>
-        test.Length > HashDigits && test[^(HashDigits + 1)] == '-' && !test.AsSpan(test.Length - HashDigits).ContainsAnyExcept("0123456789abcdef");
+        test.Length > HashDigits && test[^(HashDigits + 1)] == '-' && !test.AsSpan(test.Length - HashDigits).ContainsAnyExcept(s_hexadecimal);
 }

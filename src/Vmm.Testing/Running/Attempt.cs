@@ -33,7 +33,7 @@ internal sealed class Attempt : IConsoleListener, IMachineObserver
     private readonly long _began;
     private readonly TaskCompletionSource _decided = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly TaskCompletionSource _afterwards = new(TaskCreationOptions.RunContinuationsAsynchronously);
-    private readonly ManualResetEventSlim _have = new();
+    private readonly TaskCompletionSource _have = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
     // Guards all of the below; a leaf.
     private readonly object _gate = new();
@@ -84,7 +84,7 @@ internal sealed class Attempt : IConsoleListener, IMachineObserver
         finally
         {
             StopTimers();
-            _have.Set();
+            _have.TrySetResult();
         }
         lock (_gate)
         {
@@ -114,7 +114,7 @@ internal sealed class Attempt : IConsoleListener, IMachineObserver
                 _watch.Begin(Elapsed);
                 StartTimers();
             }
-            _have.Set();
+            _have.TrySetResult();
             AfterText();
             Task<VmExit> ended = machine.WaitForExitAsync(CancellationToken.None);
             await Task.WhenAny(ended, _decided.Task).ConfigureAwait(false);
@@ -161,7 +161,7 @@ internal sealed class Attempt : IConsoleListener, IMachineObserver
     void IMachineObserver.Ending(VmExit exit)
     {
         // Between the start of the guest and the moment when this attempt knows its machine there are only instructions.
-        _have.Wait();
+        _have.Task.Wait();
         if (_machine is not { } machine || exit.Reason is VmExitReason.PowerOff or VmExitReason.Stopped || exit is { Reason: VmExitReason.GuestExit, GuestCode: 0 })
             return;
         machine.DrainConsole();

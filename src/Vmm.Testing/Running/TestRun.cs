@@ -111,7 +111,7 @@ public sealed class TestRun
     }
 
     /// <summary>The configuration beside the console log: with it <c>vmm run --config</c> starts the same machine.</summary>
-    private void Keep(TestResult result)
+    private static void Keep(TestResult result)
     {
         if (result.ConsoleLog is not { } log)
             return;
