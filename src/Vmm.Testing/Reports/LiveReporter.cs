@@ -184,7 +184,12 @@ public sealed class LiveReporter : IRunReporter, IDisposable
         try
         {
             using HiddenCursor? cursor = _fd >= 0 ? HiddenCursor.Enter(_fd) : null;
-            _console.Live(new ScreenLines()).AutoClear(true).Overflow(VerticalOverflow.Crop).Start(context =>
+
+            // Two lines at least, always: Spectre cannot draw none, and to get to the beginning of one it goes up by 0, which terminals take for 1.
+            var first = new ScreenLines();
+            first.Add("");
+            first.Add("");
+            _console.Live(first).AutoClear(true).Overflow(VerticalOverflow.Crop).Start(context =>
             {
                 while (true)
                 {
@@ -225,6 +230,8 @@ public sealed class LiveReporter : IRunReporter, IDisposable
                 Running(below, _running[i], now, width);
             if (shown < _running.Count)
                 below.Add(Fit(string.Create(CultureInfo.InvariantCulture, $"… and {_running.Count - shown} more"), width), s_quiet);
+            if (below.Count == 0)
+                below.Add("");
             string failed = _failed == 0 ? "" : string.Create(CultureInfo.InvariantCulture, $", {_failed} failed");
             below.Add(Fit(string.Create(CultureInfo.InvariantCulture,
                 $"{_done} of {GuestText.Count(_tests, "test")} done{failed}, {_running.Count} running, {GuestText.Duration(TimeSpan.FromMilliseconds((now - _started) / 1000 * 1000))}"), width));
@@ -233,12 +240,12 @@ public sealed class LiveReporter : IRunReporter, IDisposable
         var above = new ScreenLines(eraseBelow: true);
         foreach ((string test, int attempt, AttemptResult result) in retried)
         {
-            above.Add("retry ", s_flaky, string.Create(CultureInfo.InvariantCulture,
-                $"{Name(test)} (attempt {attempt} came to {GuestText.What(result.Verdict, GuestText.Cut(result.Title, LineLength))})"));
+            above.AddWrapped("retry ", s_flaky, string.Create(CultureInfo.InvariantCulture,
+                $"{Name(test)} (attempt {attempt} came to {GuestText.What(result.Verdict, GuestText.Cut(result.Title, LineLength))})"), width);
         }
 
         foreach (TestResult result in ended)
-            Ended(above, result);
+            Ended(above, result, width);
         return (above, below);
     }
 
@@ -252,25 +259,27 @@ public sealed class LiveReporter : IRunReporter, IDisposable
         lines.Add(Fit(time + name + " " + attempt, width), null, what, s_quiet);
     }
 
-    private static void Ended(ScreenLines lines, TestResult result)
+    private static void Ended(ScreenLines lines, TestResult result, int width)
     {
         string after = $"{Name(result.Name)} ({GuestText.Duration(result.Duration)}";
         if (result.Verdict == Verdict.Pass)
         {
-            lines.Add("pass  ", result.IsFlaky ? s_flaky : s_good,
-                after + (result.IsFlaky ? string.Create(CultureInfo.InvariantCulture, $", flaky: attempt {result.Attempts.Count})") : ")"));
+            lines.AddWrapped("pass  ", result.IsFlaky ? s_flaky : s_good,
+                after + (result.IsFlaky ? string.Create(CultureInfo.InvariantCulture, $", flaky: attempt {result.Attempts.Count})") : ")"), width);
             return;
         }
 
-        lines.Add("FAIL  ", s_bad, $"{after}): {GuestText.What(result.Verdict, GuestText.Cut(result.Title, LineLength))}");
+        lines.AddWrapped("FAIL  ", s_bad, $"{after}): {GuestText.What(result.Verdict, GuestText.Cut(result.Title, LineLength))}", width);
         if (result.Verdict == Verdict.Interrupted)
             return;
         if (result.Message.Length > 0)
-            lines.Add("      " + GuestText.Cut(GuestText.Line(result.Message), LineLength));
+            lines.AddWrapped("      what: ", null, GuestText.Cut(GuestText.Line(result.Message), LineLength), width);
         foreach (string line in GuestText.CutMiddle(GuestText.Lines(result.Excerpt), ExcerptLines, LineLength, result.ConsoleLog is null ? "" : "; the console log has them"))
-            lines.Add("      | " + line, s_quiet);
+            lines.AddWrapped("      | ", s_quiet, line, width, s_quiet);
         if (result.ConsoleLog is { } log)
             lines.Add("      console log: " + GuestText.Line(log));
+
+        // Whole and in one piece, to be copied; nothing in it is a guest's.
         if (result.Repeat.Length > 0)
             lines.Add("      run it again: " + GuestText.Line(result.Repeat));
     }

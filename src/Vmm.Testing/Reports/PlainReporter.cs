@@ -55,7 +55,7 @@ public sealed class PlainReporter(TextWriter output) : IRunReporter
 
         text.Append(CultureInfo.InvariantCulture, $"FAIL  {Name(result.Name)} ({after}): {GuestText.What(result.Verdict, Short(result.Title))}\n");
         if (result.Message.Length > 0)
-            text.Append("      ").Append(GuestText.Cut(GuestText.Line(result.Message), 2 * LineLength)).Append('\n');
+            text.Append("      what: ").Append(GuestText.Cut(GuestText.Line(result.Message), 2 * LineLength)).Append('\n');
         string rest = result.ConsoleLog is null ? "" : "; the console log has them";
         foreach (string line in GuestText.CutMiddle(GuestText.Lines(result.Excerpt), ExcerptLines, LineLength, rest))
             text.Append("      | ").Append(line).Append('\n');

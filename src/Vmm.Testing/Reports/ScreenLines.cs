@@ -1,3 +1,4 @@
+using System.Text;
 using Spectre.Console;
 using Spectre.Console.Rendering;
 
@@ -26,6 +27,29 @@ internal sealed class ScreenLines(bool eraseBelow = false) : IRenderable
         _segments.Add(Segment.LineBreak);
         _widest = Math.Max(_widest, begin.Length + text.Length);
         Count++;
+    }
+
+    /// <summary>Adds a line that may be wider than the screen: its further lines are indented, so that none begins as another's does.</summary>
+    internal void AddWrapped(string begin, Style? beginStyle, string text, int width, Style? style = null)
+    {
+        const string Indentation = "        ";
+        int at = 0;
+        int cells = begin.Length;
+        int from = 0;
+        foreach (Rune rune in text.EnumerateRunes())
+        {
+            int wide = rune.IsAscii ? 1 : new Segment(rune.ToString()).CellCount();
+            if (cells + wide > width && at > from)
+            {
+                Add(begin, beginStyle, text[from..at], style);
+                (begin, beginStyle, cells, from) = (Indentation, null, Indentation.Length, at);
+            }
+
+            cells += wide;
+            at += rune.Utf16SequenceLength;
+        }
+
+        Add(begin, beginStyle, text[from..], style);
     }
 
     public Measurement Measure(RenderOptions options, int maxWidth) => new(Math.Min(_widest, maxWidth), Math.Min(_widest, maxWidth));

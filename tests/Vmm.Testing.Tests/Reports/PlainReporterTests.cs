@@ -24,7 +24,7 @@ public sealed class PlainReporterTests
             retry unix (attempt 1 came to timeout: timeout: wait for /login: /, after 3.00 s)
             start unix (attempt 2)
             FAIL  unix (6.50 s): panic: KASAN: slab-use-after-free Read in unix_release
-                  The guest's kernel panicked 3.2 s after its start, while waiting for /login: /.
+                  what: The guest's kernel panicked 3.2 s after its start, while waiting for /login: /.
                   | BUG: KASAN: slab-use-after-free in unix_release+0x12/0x40
                   | Kernel panic - not syncing: Fatal exception
                   console log: logs/unix.console.log
@@ -63,7 +63,7 @@ public sealed class PlainReporterTests
         string[] lines = text.Split('\n');
         Assert.Equal(summary.Results.Count, lines.Count(line => line.StartsWith("pass  ", StringComparison.Ordinal) || line.StartsWith("FAIL  ", StringComparison.Ordinal)));
         Assert.DoesNotContain(lines, line => line.TrimStart().StartsWith("::", StringComparison.Ordinal));
-        Assert.All(lines, line => Assert.True(line.Length < 2500));
+        Assert.All(lines, line => Assert.True(line.Length < 2500 || line.StartsWith("      run it again: ", StringComparison.Ordinal) || line.StartsWith("      console log: ", StringComparison.Ordinal)));
     });
 
     [Fact]

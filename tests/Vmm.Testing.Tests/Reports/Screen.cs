@@ -102,7 +102,8 @@ internal sealed class Screen(int columns, int rows)
             case 'm':
                 break;
             case 'A':
-                _row = Math.Max(0, _row - (number < 0 ? 1 : number));
+                // 0 is 1, as in xterm.
+                _row = Math.Max(0, _row - Math.Max(1, number));
                 break;
             case 'K' when number is -1 or 0:
                 _lines[_row].AsSpan(Math.Min(_column, columns)).Fill(' ');
