@@ -7,6 +7,7 @@ using Vmm.Devices.Debugging;
 using Vmm.Machine.Configuration;
 using Vmm.Machine.Console;
 using Vmm.Machine.Metrics;
+using Vmm.Virtio.Devices.Console;
 
 namespace Vmm.Machine;
 
@@ -27,20 +28,30 @@ public sealed partial class VirtualMachine : IDisposable
     private VmExit? _ended;
     private (ushort Columns, ushort Rows) _consoleSize;
 
+    // Ends a wait for those who take the guest's last output.
+    private readonly bool _hasPorts;
+    private readonly CancellationTokenSource _ending = new();
+
     /// <summary>Checks the configuration and opens the consoles. The guest is made by <see cref="Run"/>.</summary>
     /// <param name="config">What to make; not changed.</param>
     /// <param name="observer">Told what happens meanwhile; null for nobody.</param>
     /// <param name="cancel">Ends a wait for back-end processes, some of which connect when they like.</param>
+    /// <param name="ports">
+    /// The host's ends of named ports of the virtio console, at most <see cref="ConsoleDevice.MaximumPorts"/>; the caller's to end. A guest that ends
+    /// by itself is waited for until they have taken all that it wrote.
+    /// </param>
     /// <exception cref="VmmException">The configuration cannot be run, or a console cannot be opened.</exception>
     /// <exception cref="OperationCanceledException">It was cancelled; what had been opened is closed again.</exception>
-    public VirtualMachine(VmConfig config, IMachineObserver? observer = null, CancellationToken cancel = default)
+    public VirtualMachine(VmConfig config, IMachineObserver? observer = null, CancellationToken cancel = default, IReadOnlyList<ConsolePortEnd>? ports = null)
     {
         ArgumentNullException.ThrowIfNull(config);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(ports?.Count ?? 0, ConsoleDevice.MaximumPorts);
         config.CheckRunnable();
         _config = config;
         Observer = observer;
         _bootTimer = new BootTimer(Stopwatch.GetTimestamp(), ProcessClock.CpuTime(), mark => Observer?.BootMark(mark), TimeProvider.System, ProcessClock.CpuTime);
-        _outside = new MachineOutside(config, new ConsoleEvents(OnCommand, OnConsoleLost), Report, OnThreadFailed, cancel);
+        _hasPorts = ports is { Count: > 0 };
+        _outside = new MachineOutside(config, ports ?? [], new ConsoleEvents(OnCommand, OnConsoleLost), Report, OnThreadFailed, cancel);
         try
         {
             _metrics = MetricsWriter.Open(config.Metrics, Report);
@@ -104,6 +115,8 @@ public sealed partial class VirtualMachine : IDisposable
                 if (exit.Reason != VmExitReason.Reboot || _config.OnReboot.Action != RebootAction.Restart)
                 {
                     LetConsolesGo();
+                    if (_hasPorts)
+                        life.Finish(_ending.Token);
                     _outside.Virtio.BeginEnd();
                     return exit;
                 }
@@ -184,6 +197,7 @@ public sealed partial class VirtualMachine : IDisposable
             _ended ??= exit;
             _life?.End(exit);
         }
+        _ending.Cancel();
         LetConsolesGo();
     }
 
