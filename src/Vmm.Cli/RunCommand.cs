@@ -50,7 +50,7 @@ internal static class RunCommand
         // The console first: what the guest wrote last stands before what is said about its end, on a terminal that is in order again.
         machine.Dispose();
         Tell(exit, log);
-        return ExitCode(exit.Reason, signals.Received);
+        return exit.Reason == VmExitReason.GuestExit ? ExitCodes.OfGuest(exit.GuestCode) : ExitCode(exit.Reason, signals.Received);
     }
 
     private static string EndedBy(int signal) => $"Ended by signal {signal}.";
@@ -58,7 +58,7 @@ internal static class RunCommand
     private static void Tell(VmExit exit, VmLog log)
     {
         log.Info($"The machine ended: {exit.Reason}. {exit.Message}");
-        if (exit.Reason is VmExitReason.PowerOff)
+        if (exit.Reason is VmExitReason.PowerOff || exit is { Reason: VmExitReason.GuestExit, GuestCode: 0 })
             return;
         if (exit.Message.Length > 0)
             Output.Error(exit.Message);

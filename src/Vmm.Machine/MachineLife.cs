@@ -33,7 +33,7 @@ internal sealed class MachineLife : IVcpuObserver, IGuestEventSink, IDisposable
         _parts = MachineParts.Create(config, outside.Virtio.PmemSizes, this);
         try
         {
-            _devices = new MachineDevices(_parts, this, outside, bootTimer, config.Watchdog);
+            _devices = new MachineDevices(_parts, this, outside, bootTimer, config, GuestExited);
         }
         catch
         {
@@ -69,6 +69,18 @@ internal sealed class MachineLife : IVcpuObserver, IGuestEventSink, IDisposable
     private string CommandLine() => _config.Acpi.Enabled
         ? _config.Payload.CommandLine
         : string.Join(' ', [_config.Payload.CommandLine, .. _devices.CommandLineFragments]).Trim();
+
+    /// <summary>Where each vCPU stands: registers, code and, with symbols, names. Waits for each of them.</summary>
+    internal string Describe(IKernelSymbols? symbols)
+    {
+        var text = new System.Text.StringBuilder();
+        foreach (Vcpu vcpu in _parts.Vcpus)
+            text.Append(vcpu.Invoke(kvm => CrashReport.Build(kvm, _parts.Memory, "where it stands", "", symbols)));
+        return text.ToString();
+    }
+
+    /// <summary>Gives every vCPU a non-maskable interrupt.</summary>
+    internal void SendNmi() => _parts.SendNmi();
 
     /// <summary>Waits for the end.</summary>
     internal VmExit Wait()
@@ -146,6 +158,9 @@ internal sealed class MachineLife : IVcpuObserver, IGuestEventSink, IDisposable
                 break;
         }
     }
+
+    private void GuestExited(uint code) =>
+        End(new VmExit(VmExitReason.GuestExit, code == 0 ? "" : $"The guest ended with code {code}.") { GuestCode = code });
 
     private void Crash(Vcpu vcpu, VmExitReason reason, string message) =>
         End(new VmExit(reason, message, CrashReport.Build(vcpu.Kvm, _parts.Memory, message, _lastConsoleLines())));

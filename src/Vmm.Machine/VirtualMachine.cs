@@ -24,6 +24,9 @@ public sealed partial class VirtualMachine : IDisposable
 
     // Guards the life and what was asked of the machine before it had one. A life's own locks are taken inside it.
     private readonly OrderedLock _lock = new(LockRank.Machine);
+
+    // Held while somebody looks at the vCPUs of a life: it is not taken apart meanwhile. Taken before all others, never by a vCPU or a device.
+    private readonly object _inspection = new();
     private MachineLife? _life;
     private VmExit? _ended;
     private (ushort Columns, ushort Rows) _consoleSize;
@@ -43,6 +46,12 @@ public sealed partial class VirtualMachine : IDisposable
     /// <exception cref="VmmException">The configuration cannot be run, or a console cannot be opened.</exception>
     /// <exception cref="OperationCanceledException">It was cancelled; what had been opened is closed again.</exception>
     public VirtualMachine(VmConfig config, IMachineObserver? observer = null, CancellationToken cancel = default, IReadOnlyList<ConsolePortEnd>? ports = null)
+        : this(config, observer, ports, null, cancel)
+    {
+    }
+
+    // The terminal is what is at the other end of a console that is tty; null for this program's. The machine disposes of it.
+    private VirtualMachine(VmConfig config, IMachineObserver? observer, IReadOnlyList<ConsolePortEnd>? ports, GuestConsole? terminal, CancellationToken cancel)
     {
         ArgumentNullException.ThrowIfNull(config);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(ports?.Count ?? 0, ConsoleDevice.MaximumPorts);
@@ -51,7 +60,7 @@ public sealed partial class VirtualMachine : IDisposable
         Observer = observer;
         _bootTimer = new BootTimer(Stopwatch.GetTimestamp(), ProcessClock.CpuTime(), mark => Observer?.BootMark(mark), TimeProvider.System, ProcessClock.CpuTime);
         _hasPorts = ports is { Count: > 0 };
-        _outside = new MachineOutside(config, ports ?? [], new ConsoleEvents(OnCommand, OnConsoleLost), Report, OnThreadFailed, cancel);
+        _outside = new MachineOutside(config, ports ?? [], new ConsoleEvents(OnCommand, OnConsoleLost), Report, OnThreadFailed, terminal, cancel);
         try
         {
             _metrics = MetricsWriter.Open(config.Metrics, Report);
@@ -112,6 +121,7 @@ public sealed partial class VirtualMachine : IDisposable
                 }
                 StartupCode.GiveBack();
                 VmExit exit = life.Wait();
+                Observer?.Ending(exit);
                 if (exit.Reason != VmExitReason.Reboot || _config.OnReboot.Action != RebootAction.Restart)
                 {
                     LetConsolesGo();
@@ -124,8 +134,11 @@ public sealed partial class VirtualMachine : IDisposable
             finally
             {
                 _metrics?.Release();
-                using (_lock.Enter())
-                    _life = null;
+                lock (_inspection)
+                {
+                    using (_lock.Enter())
+                        _life = null;
+                }
             }
             _bootTimer.Restart();
             Observer?.Restarting();

@@ -99,6 +99,7 @@ public sealed class VmConfigBuilder
         Boot = BootConfig.From(FieldsOf(BootConfig.Section)),
         Serial = ConsoleConfig.From(FieldsOf(ConsoleConfig.SerialSection), ConsoleBackend.Tty),
         DebugConsole = ConsoleConfig.From(FieldsOf(ConsoleConfig.DebugSection), ConsoleBackend.Off),
+        DebugExit = DebugExitConfig.From(FieldsOf(DebugExitConfig.Section)),
         Acpi = AcpiConfig.From(FieldsOf(AcpiConfig.Section)),
         OnReboot = RebootConfig.From(FieldsOf(RebootConfig.Section)),
         Log = LogConfig.From(FieldsOf(LogConfig.Section)),

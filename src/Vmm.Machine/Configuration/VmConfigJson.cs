@@ -25,6 +25,7 @@ public static class VmConfigJson
             json.WriteEndObject();
             WriteConsole(json, "serial", config.Serial);
             WriteConsole(json, "debug_console", config.DebugConsole);
+            json.WriteString("debug_exit", config.DebugExit.ToOptionText());
             json.WriteString("acpi", config.Acpi.ToOptionText());
             json.WriteString("on_reboot", config.OnReboot.ToOptionText());
             json.WriteStartObject("log");

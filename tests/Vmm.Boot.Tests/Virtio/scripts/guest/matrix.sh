@@ -100,22 +100,31 @@ before=$answer
 check rebind_block rebinds virtio_blk "$block_device" $disk
 check rebind_net rebinds virtio_net "$net_device" /sys/class/net/eth0
 check rebind_rng rebinds virtio_rng "$rng_device" "/sys/bus/virtio/drivers/virtio_rng/$rng_device"
-# Requests in flight end, one way or the other.
+# Requests in flight end, one way or the other. The driver leaves once there are some: a fio that starts while the disk is away would make a file
+# of its name. It comes back when fio has let go of the old disk, whose name the new one takes then.
+flying() { awk '{ exit !($1 > 0) }' "/sys/block/${disk#/dev/}/inflight"; }
+gone() { ! kill -0 "$1" 2>/dev/null || grep -q '^State:.*Z' "/proc/$1/status"; }
 under_load() {
     count=0
     while [ $count -lt 3 ]; do
-        # Only once requests are in flight: a fio that starts while the disk is away would make a file of its name, which then stays in its place.
+        read -r now rest < /proc/uptime
+        echo "round $count starts at $now" >> /tmp/under_load
         fio --name=load --filename=$disk --ioengine=libaio --direct=1 --iodepth=32 --rw=randread --bs=4k --time_based --runtime=60 --size=16M --minimal --allow_file_create=0 > /dev/null 2>&1 &
         load=$!
-        eventually sh -c "awk '{ exit !(\$1 > 0) }' /sys/block/${disk#/dev/}/inflight" || return 1
-        rebind virtio_blk "$block_device" $disk || return 1
-        eventually sh -c "! kill -0 $load 2>/dev/null || ! grep -q ' D ' /proc/$load/stat" || return 1
-        kill $load 2>/dev/null
+        eventually flying || { echo "nothing is in flight"; return 1; }
+        read -r now rest < /proc/uptime
+        echo "round $count leaves at $now" >> /tmp/under_load
+        echo "$block_device" > /sys/bus/virtio/drivers/virtio_blk/unbind || return 1
+        read -r now rest < /proc/uptime
+        echo "round $count left at $now" >> /tmp/under_load
+        eventually gone $load || { echo "fio goes on without its disk"; return 1; }
         wait $load
+        echo "$block_device" > /sys/bus/virtio/drivers/virtio_blk/bind && eventually test -b $disk || return 1
         count=$((count + 1))
     done
 }
 check rebind_block_under_load under_load
+fact under_load $(cat /tmp/under_load)
 check disk_is_unchanged test "$(dd if=$disk bs=1M count=16 iflag=direct | sha256sum)" = "$sum"
 net_load() {
     network || return 1
