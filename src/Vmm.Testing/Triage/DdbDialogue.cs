@@ -170,7 +170,7 @@ public sealed class DdbDialogue
         if (!IsActive)
         {
             IsActive = true;
-            DdbPrompt.TryParse(line, out _firstCpu, out _);
+            _ = DdbPrompt.TryParse(line, out _firstCpu, out _);
         }
 
         _state = State.Waiting;
