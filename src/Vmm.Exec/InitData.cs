@@ -37,7 +37,7 @@ internal sealed class InitData(ulong start)
     internal ulong Bytes(ReadOnlySpan<byte> bytes)
     {
         while (_bytes.WrittenCount % sizeof(ulong) != 0)
-            _bytes.Write([0]);
+            _bytes.Write("\0"u8);
         ulong address = start + (ulong)_bytes.WrittenCount;
         _bytes.Write(bytes);
         return address;
