@@ -105,14 +105,16 @@ internal sealed class Attempt : IConsoleListener, IMachineObserver
 
     private async Task RunMachineAsync(CancellationToken cancel)
     {
-        VirtualMachine machine = await VirtualMachine.StartAsync(_test.Config, new VirtualMachineOptions { Observer = this, Listener = this }, cancel).ConfigureAwait(false);
+        lock (_gate)
+            StartTimers();
+        VirtualMachine machine = await StartAsync(cancel).ConfigureAwait(false);
         await using (machine.ConfigureAwait(false))
         {
             lock (_gate)
             {
                 _machine = machine;
                 _watch.Begin(Elapsed);
-                StartTimers();
+                LimitStep();
             }
             _have.TrySetResult();
             AfterText();
@@ -123,6 +125,16 @@ internal sealed class Attempt : IConsoleListener, IMachineObserver
             machine.Stop("The test has its verdict.");
             Conclude(await ended.ConfigureAwait(false));
         }
+    }
+
+    /// <summary>Starts the machine, which the test's limits end too: it may wait for a back-end that does not come.</summary>
+    private async Task<VirtualMachine> StartAsync(CancellationToken cancel)
+    {
+        using var giveUp = CancellationTokenSource.CreateLinkedTokenSource(cancel);
+        Task<VirtualMachine> start = VirtualMachine.StartAsync(_test.Config, new VirtualMachineOptions { Observer = this, Listener = this }, giveUp.Token);
+        if (await Task.WhenAny(start, _decided.Task).ConfigureAwait(false) != start)
+            await giveUp.CancelAsync().ConfigureAwait(false);
+        return await start.ConfigureAwait(false);
     }
 
     void IConsoleListener.Line(TimeSpan at, string line)
