@@ -58,6 +58,11 @@ internal static class LinuxLines
     /// <summary><c>------------[ cut here ]------------</c>.</summary>
     public static bool IsCutHere(ReadOnlySpan<char> body) => body.StartsWith("------------[ cut here ]");
 
+    /// <summary>What is said of the data before <c>cut here</c>, which only says where the code is.</summary>
+    public static bool IsExplanation(ReadOnlySpan<char> body) =>
+        body.StartsWith("list_add corruption") || body.StartsWith("list_del corruption") || body.StartsWith("usercopy: ") || body.StartsWith("kernel tried to execute ")
+        || body.StartsWith("unable to execute userspace code") || body.StartsWith("kasan: GPF ");
+
     /// <summary>Another boot's first words.</summary>
     public static bool IsBoot(ReadOnlySpan<char> body) =>
         body.StartsWith("Linux version ") || body.StartsWith("early console in ") || body.StartsWith("SeaBIOS (version") || body.StartsWith("Decompressing Linux")

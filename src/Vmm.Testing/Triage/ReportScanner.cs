@@ -132,7 +132,8 @@ public sealed class ReportScanner
 
     private void Introduce(in ConsoleLine line, bool begins)
     {
-        if (begins)
+        bool goesOn = LinuxLines.IsCutHere(line.Body) && _introduction.Count == 1 && LinuxLines.IsExplanation(_introduction[0].Body);
+        if ((begins && !goesOn) || LinuxLines.IsExplanation(line.Body))
             _introduction.Clear();
         else if (_introduction.Count == 0 || _introduction[0].Caller != line.Caller || _introduction[0].IsTimed != line.IsTimed)
             return;

@@ -48,27 +48,20 @@ internal sealed class SymbolTableBuilder
     {
         // Highest rank first, then the order in the file: the outcome does not depend on how the sort treats equals.
         _symbols.Sort(static (a, b) => a.Address != b.Address ? a.Address.CompareTo(b.Address) : a.Rank != b.Rank ? b.Rank.CompareTo(a.Rank) : a.Name.CompareTo(b.Name));
+        var addresses = new ulong[_symbols.Count];
+        var names = new int[_symbols.Count];
         int count = 0;
-        for (int i = 0; i < _symbols.Count; i++)
+        foreach ((ulong address, _, int name) in _symbols)
         {
-            if (IsKept(i))
-                count++;
-        }
-
-        var addresses = new ulong[count];
-        var names = new int[count];
-        for (int i = 0, kept = 0; i < _symbols.Count; i++)
-        {
-            if (!IsKept(i))
+            // The first at its address counts; an end after an end says nothing.
+            if (count > 0 && (addresses[count - 1] == address || (name < 0 && names[count - 1] < 0)))
                 continue;
-            addresses[kept] = _symbols[i].Address;
-            names[kept++] = _symbols[i].Name;
+            addresses[count] = address;
+            names[count++] = name;
         }
 
-        return (addresses, names, _text.AsSpan(0, _textLength).ToArray());
+        return (addresses[..count], names[..count], _text[.._textLength]);
     }
-
-    private bool IsKept(int index) => index == 0 || _symbols[index].Address != _symbols[index - 1].Address;
 
     private static int Underscores(ReadOnlySpan<byte> name)
     {
