@@ -29,7 +29,7 @@ internal static class LinuxLines
         "rcu: ", "rcu:\t", "Sending NMI ", "NMI backtrace for cpu", "task:", "Task dump for CPU", "Showing ", "workqueue ", "pwq ", "in-flight: ", "pending: ",
         "delayed: ", "inactive: ", "pool ", "Not tainted ", "Tainted: ", "\"echo 0 > /proc/sys/kernel/hung_task_timeout_secs\"", "(detected by ", "(t=", "INFO: NMI handler ",
         "INFO: lockdep is turned off", "Future hung task reports are suppressed", "INFO: task ", "Blocked by coredump", "rcu_tasks", "blocking rcu_node structures",
-        "Stack dump where ", "INFO: Stall ended before state dump start", "watchdog: CPU", "CPU#", "Rebooting in ",
+        "Stack dump where ", "INFO: Stall ended before state dump start", "watchdog: CPU", "CPU#", "BUG: workqueue lockup",
     ];
 
     private static readonly string[] s_memory =
@@ -86,7 +86,7 @@ internal static class LinuxLines
     /// <summary>Something that is in reports of all kinds, trace and registers included.</summary>
     public static bool IsCommon(ReadOnlySpan<char> body) => StartsWithAny(body.TrimStart(), s_common) || IsTrace(body);
 
-    public static bool IsOops(ReadOnlySpan<char> body) => StartsWithAny(body.TrimStart(), s_oops);
+    public static bool IsOops(ReadOnlySpan<char> body) => StartsWithAny(body.TrimStart(), s_oops) || (body.StartsWith("[") && body.Contains("] pgd=", StringComparison.Ordinal));
 
     public static bool IsStall(ReadOnlySpan<char> body) => StartsWithAny(body.TrimStart(), s_stall) || IsHeldLock(body) || IsRuler(body);
 
