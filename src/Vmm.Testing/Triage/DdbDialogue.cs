@@ -131,7 +131,7 @@ public sealed class DdbDialogue
             if (!_isLineAnswered)
                 ReachPrompt(_unfinished);
         }
-        else if (_unfinished.Length > 0 && IsActive)
+        else if (_unfinished.Length > 0 && IsActive && !DdbPrompt.IsStart(_unfinished))
         {
             TakeText(_unfinished);
         }
@@ -148,7 +148,11 @@ public sealed class DdbDialogue
         {
             if (!_isLineAnswered)
                 ReachPrompt(line);
-            TakeEcho(line[end..].Trim());
+            // An empty line at a prompt may leave another one beside it.
+            string echo = line[end..].Trim();
+            while (DdbPrompt.TryParse(echo, out _, out int next) && DdbPrompt.Find(echo) == 0)
+                echo = echo[next..].Trim();
+            TakeEcho(echo);
         }
         else if (IsActive && !isNothing)
         {
@@ -159,10 +163,7 @@ public sealed class DdbDialogue
     /// <summary>A prompt ends the answer before it; what is on its line before it belongs to that.</summary>
     private void ReachPrompt(string line)
     {
-        int at = DdbPrompt.Find(line);
-        string before = line[..at];
-        while (DdbPrompt.TryParse(before, out _, out int end) && end == before.Length)
-            before = before[..DdbPrompt.Find(before)];
+        string before = line[..DdbPrompt.Find(line)];
         if (before.Length > 0 && IsActive)
             TakeText(before);
         Release();

@@ -84,8 +84,8 @@ public sealed class KernelSymbolsTests : IDisposable
             Assert.Equal(parts[1] is "T" or "t" or "W", found);
             if (!found)
                 continue;
-            // Of two names for one function the global one with fewer underscores.
-            Assert.Equal(parts[2] == "test_alias" ? "test_global" : parts[2], name);
+            // Of two names for one function, as good as each other, the first of the alphabet.
+            Assert.Equal(parts[2] == "test_global" ? "test_alias" : parts[2], name);
             Assert.Equal(1UL, offset);
             checkedSymbols++;
         }
@@ -100,7 +100,7 @@ public sealed class KernelSymbolsTests : IDisposable
         KernelSymbols one = KernelSymbols.Load(elf);
         string map = Run("nm", "-n", elf);
         KernelSymbols two = KernelSymbols.Load(Write("System.map", map));
-        foreach (string name in (string[])["test_global", "test_static", "test_weak", "test_other"])
+        foreach (string name in (string[])["test_alias", "test_static", "test_weak", "test_other"])
         {
             ulong address = ulong.Parse(map.Split('\n').Single(line => line.EndsWith(" " + name, StringComparison.Ordinal))[..16], NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture);
             Check(one, address + 2, name, 2);
@@ -169,7 +169,7 @@ public sealed class KernelSymbolsTests : IDisposable
         byte[] good = File.ReadAllBytes(Compile());
         ulong sections = BinaryPrimitives.ReadUInt64LittleEndian(good.AsSpan(40));
         int loaded = 0;
-        for (int seed = 0; seed < 3000; seed++)
+        for (int seed = 0; seed < 600; seed++)
         {
             var random = new Random(seed);
             byte[] bad = [.. good];
@@ -200,7 +200,7 @@ public sealed class KernelSymbolsTests : IDisposable
             }
         }
 
-        Assert.InRange(loaded, 100, 2900);
+        Assert.InRange(loaded, 20, 580);
     }
 
     [Fact]
@@ -222,12 +222,12 @@ public sealed class KernelSymbolsTests : IDisposable
                 else
                     Assert.False(loaded.TryFind(address, out _, out _));
             }
-        }).Check(Config.QuickThrowOnFailure.WithMaxTest(100));
+        }).Check(Config.QuickThrowOnFailure.WithMaxTest(50));
 
     [Fact]
     public void Nonsense_for_a_map_gives_one_sentence()
     {
-        for (int seed = 0; seed < 2000; seed++)
+        for (int seed = 0; seed < 500; seed++)
         {
             var random = new Random(seed);
             byte[] bytes = Encoding.UTF8.GetBytes(Map);

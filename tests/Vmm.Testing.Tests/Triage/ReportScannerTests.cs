@@ -215,7 +215,7 @@ public sealed partial class ReportScannerTests
             while (scanner.TryTake(out GuestReport report))
                 reports.Add(report);
             Assert.All(reports, AssertBounded);
-        }).Check(Config.QuickThrowOnFailure.WithMaxTest(300));
+        }).Check(Config.QuickThrowOnFailure.WithMaxTest(100));
 
     [Theory]
     [InlineData("[   10.000000] Kernel panic - not syncing: x", "[   10.000000]  f+0x1/0x2")]
