@@ -163,6 +163,8 @@ public sealed class DdbDialogue
     /// <summary>A prompt ends the answer before it; what is on its line before it belongs to that.</summary>
     private void ReachPrompt(string line)
     {
+        if (!DdbPrompt.TryParse(line, out int cpu, out _))
+            return;
         string before = line[..DdbPrompt.Find(line)];
         if (before.Length > 0 && IsActive)
             TakeText(before);
@@ -171,7 +173,7 @@ public sealed class DdbDialogue
         if (!IsActive)
         {
             IsActive = true;
-            DdbPrompt.TryParse(line, out _firstCpu, out _);
+            _firstCpu = cpu;
         }
 
         _state = State.Waiting;

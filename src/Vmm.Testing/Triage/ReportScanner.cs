@@ -163,11 +163,10 @@ public sealed class ReportScanner
     {
         ReadOnlySpan<char> body = line.Body;
         OpenBsdCollector? current = _open.Count > 0 && !_open[^1].IsFinished ? _open[^1] as OpenBsdCollector : null;
-        if (OpenBsdLines.IsPrompt(body))
+        if (DdbPrompt.TryParse(body, out _, out int end) && DdbPrompt.Find(body) == 0)
         {
             current?.Finish();
             // What ddb prints is no new report, until it is told to go on.
-            DdbPrompt.TryParse(body, out _, out int end);
             _inDdb = !(body[end..].Trim() is "c" or "continue" || body[end..].StartsWith("boot "));
             return true;
         }
