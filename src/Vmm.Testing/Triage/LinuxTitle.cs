@@ -57,8 +57,8 @@ internal sealed class LinuxTitle
     {
         LinuxSubject.Panic => Panic(),
         LinuxSubject.Kasan => Kasan(),
-        LinuxSubject.Kmsan => In("KMSAN: " + Before(After(Head, "BUG: KMSAN: "), " in "), Pick(FramesFrom(_first + 1, false, HeadFunction(" in ")), "alloc_skb", "netlink_ack", "netlink_rcv_skb",
-            "_encrypt$", "^crypto_", "^cipher_", "^drbg_", "^rng_")),
+        LinuxSubject.Kmsan => In("KMSAN: " + Before(After(Head, "BUG: KMSAN: "), " in "), Pick(FramesFrom(_first + 1, false, null), "alloc_skb", "netlink_ack", "netlink_rcv_skb",
+            "_encrypt$", "^crypto_", "^cipher_", "^drbg_", "^rng_") ?? HeadFunction(" in ")),
         LinuxSubject.Kfence => In("KFENCE: " + Before(After(Head, "BUG: KFENCE: "), " in "), Pick(FramesFrom(_first + 1, false, HeadFunction(" in ")))),
         LinuxSubject.Kcsan => "KCSAN: " + After(Head, "BUG: KCSAN: ").ToString(),
         LinuxSubject.Ubsan => Ubsan(),
