@@ -20,6 +20,7 @@ internal static class CommandTree
     [
         ("run", "Start a machine and stay with it until it ends."),
         ("test", "Boot guests and say whether they did what was expected of them."),
+        (ExecCommand.Name, "Run one command in a guest kernel, on a directory or on this host's own tree."),
         ("check", "Tell what this host can do, and what to do where it cannot."),
         ("config", "Print the effective configuration as JSON that --config takes."),
         ("completion", "Print a completion script for bash, zsh or fish."),
@@ -58,10 +59,13 @@ internal static class CommandTree
     internal static bool AsksForVersion(ParseResult parsed) => parsed.GetResult("--version") is OptionResult { Implicit: false };
 
     /// <summary>Runs the command that was called.</summary>
-    internal static int Execute(ParseResult parsed) => parsed.CommandResult.Command.Name switch
+    /// <param name="parsed">The arguments.</param>
+    /// <param name="command">What is to be run in a guest, for <c>vmm exec</c>.</param>
+    internal static int Execute(ParseResult parsed, string[] command) => parsed.CommandResult.Command.Name switch
     {
         "run" => RunCommand.Execute(Configuration(parsed)),
         "test" => TestCommand.Execute(parsed),
+        ExecCommand.Name => ExecCommand.Execute(parsed, command),
         "check" => CheckCommand.Execute(json: parsed.GetResult(JsonName) is OptionResult { Implicit: false }),
         "config" => ConfigCommand.Execute(Configuration(parsed)),
         "completion" => CompletionCommand.Execute(parsed.GetValue<string>(ShellName)!),
@@ -70,9 +74,12 @@ internal static class CommandTree
     };
 
     /// <summary>Command line over environment over file over defaults.</summary>
-    internal static VmConfig Configuration(ParseResult parsed)
+    /// <param name="parsed">The arguments.</param>
+    /// <param name="defaults">Adds a command's own defaults; null for none.</param>
+    internal static VmConfig Configuration(ParseResult parsed, Action<VmConfigBuilder>? defaults = null)
     {
         var builder = new VmConfigBuilder();
+        defaults?.Invoke(builder);
         if (parsed.GetValue<string>(ConfigName) is { } path)
             builder.AddFile(path);
         builder.AddEnvironment();
@@ -93,7 +100,12 @@ internal static class CommandTree
     {
         switch (command.Name)
         {
-            case "run" or "config":
+            case "run" or "config" or ExecCommand.Name:
+                if (command.Name == ExecCommand.Name)
+                {
+                    foreach (Option option in ExecCommand.Options)
+                        command.Options.Add(option);
+                }
                 AddMachineOptions(command, every: args is null || !Array.TrueForAll(args, IsKnown), args);
                 break;
             case "test":
@@ -164,7 +176,7 @@ internal static class CommandTree
     private static Option<bool> Switch(string name, string help, string alias) =>
         new(name, alias) { Description = help, Recursive = true, Arity = ArgumentArity.Zero };
 
-    private static string? Called(string[] args)
+    internal static string? Called(string[] args)
     {
         foreach (string arg in args)
         {

@@ -27,6 +27,24 @@ internal static class HelpText
 
         """;
 
+    private const string ExecExamples =
+        """
+        Examples:
+          vmm exec --kernel vmlinuz -- uname -a
+          vmm exec --kernel arch/x86/boot/bzImage --modules . -- make -C tools/testing/selftests/net run_tests
+          vmm exec --kernel vmlinuz --rootfs /srv/tree --rw --cpus boot=4 --memory size=4G -- sh -c 'make -j4 && make install'
+          tar c . | vmm exec --kernel vmlinuz --timeout 60 -- sha256sum
+
+        Exit codes:
+          the command's own
+          124    the command did not end in time (--timeout)
+          125    bad arguments, or the machine, the kernel or virtiofsd failed before the command ended
+          126    the command cannot be executed
+          127    there is no such command
+          128+n  signal n ended the command, or vmm
+
+        """;
+
     internal static int Show(ParseResult parsed)
     {
         Output.Write(For(parsed.CommandResult.Command, parsed.RootCommandResult.Command));
@@ -77,6 +95,7 @@ internal static class HelpText
         "completion" => "vmm completion bash|zsh|fish",
         "run" => "vmm run --kernel PATH [OPTION...]",
         "test" => "vmm test [FILE|DIRECTORY...] [OPTION...]",
+        ExecCommand.Name => "vmm exec --kernel PATH [OPTION...] -- COMMAND [ARGUMENT...]",
         _ => $"vmm {command.Name} [OPTION...]",
     };
 
@@ -84,6 +103,7 @@ internal static class HelpText
     {
         "run" => RunExamples,
         "test" => TestExamples,
+        ExecCommand.Name => ExecExamples,
         "check" => "Examples:\n  vmm check\n  vmm check --json\n",
         "config" => "Examples:\n  vmm config --kernel vmlinuz --memory size=1G > vm.json\n  vmm run --config vm.json\n",
         "completion" => "Examples:\n  vmm completion bash > /etc/bash_completion.d/vmm\n  vmm completion zsh > /usr/local/share/zsh/site-functions/_vmm\n" +

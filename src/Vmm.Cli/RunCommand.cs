@@ -29,7 +29,7 @@ internal static class RunCommand
         });
         try
         {
-            made = new VirtualMachine(config, new Narrator(log), cancel.Token);
+            made = new VirtualMachine(config, new Narrator(log), cancel: cancel.Token);
         }
         catch (OperationCanceledException)
         {
@@ -53,7 +53,7 @@ internal static class RunCommand
         return exit.Reason == VmExitReason.GuestExit ? ExitCodes.OfGuest(exit.GuestCode) : ExitCode(exit.Reason, signals.Received);
     }
 
-    private static string EndedBy(int signal) => $"Ended by signal {signal}.";
+    internal static string EndedBy(int signal) => $"Ended by signal {signal}.";
 
     private static void Tell(VmExit exit, VmLog log)
     {
@@ -79,7 +79,7 @@ internal static class RunCommand
     };
 
     /// <summary>Puts what happens to the machine into the log. What a guest can provoke comes once a boot, so it cannot flood it.</summary>
-    private sealed class Narrator(VmLog log) : IMachineObserver
+    internal sealed class Narrator(VmLog log) : IMachineObserver
     {
         private readonly RateLimitedLog _trouble = new(log, LogLevel.Warn);
 

@@ -27,6 +27,7 @@ internal static class TestCommand
         ("--step-timeout", "TIME", false, "How long each step may take. Default: as long as the test."),
         ("--hang", "TIME", false, "How long the console may be silent. Default: as long as the test."),
         ("--fail-on", "[none,oops,warning,hang]", false, "Which reports of the guest's kernel fail a test, besides panics. Default: [oops,hang]."),
+        ("--ignore", "REGEX", true, "Titles of kernel reports that do not count."),
         ("--retries", "N", false, "How often a test that failed is tried again. Default: 0."),
         ("--max-reboots", "N", false, "How often the guest may reboot and start anew. Default: 0."),
         ("--symbols", "PATH", false, "System.map or vmlinux of the kernel, for crash reports."),
@@ -76,6 +77,7 @@ internal static class TestCommand
         List<TestStep> steps = [.. values("--step").Select(text => TestStep.Parse("--step", text))];
         steps.AddRange(values("--expect").Select(text => new TestStep(TestStep.Pattern("--expect", text), null)));
         List<System.Text.RegularExpressions.Regex> forbidden = [.. values("--forbid").Select(text => TestStep.Pattern("--forbid", text))];
+        List<System.Text.RegularExpressions.Regex> ignored = [.. values("--ignore").Select(text => TestStep.Pattern("--ignore", text))];
         List<Machine.VmExitReason>? exits = value("--exit") is { } exit ? [.. Words("--exit", exit).Select(word => TestSpec.ParseExit("--exit", word))] : null;
         Failures? failures = value("--fail-on") is { } words ? TestSpec.ParseFailures("--fail-on", Words("--fail-on", words)) : null;
         uint? code = value("--code") is { } text && Number("--code", text, int.MaxValue) is { } number ? (uint)number : null;
@@ -95,6 +97,7 @@ internal static class TestCommand
         {
             Steps = [.. spec.Steps, .. steps],
             Forbid = [.. spec.Forbid, .. forbidden],
+            Ignore = [.. spec.Ignore, .. ignored],
             Exits = exits ?? spec.Exits,
             Code = code ?? spec.Code,
             Timeout = timeout ?? spec.Timeout,

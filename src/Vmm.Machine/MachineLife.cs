@@ -93,6 +93,13 @@ internal sealed class MachineLife : IVcpuObserver, IGuestEventSink, IDisposable
         }
     }
 
+    /// <summary>After the end: the vCPUs stop, and what they made available to the virtio console's ports is waited for until somebody has taken it.</summary>
+    internal void Finish(CancellationToken cancel)
+    {
+        _parts.StopVcpus();
+        _ = _devices.Console?.WaitUntilWritten(cancel);
+    }
+
     /// <summary>Ends this life, unless something else did before. Any thread.</summary>
     internal void End(VmExit exit)
     {

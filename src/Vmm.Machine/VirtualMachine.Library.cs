@@ -151,7 +151,7 @@ public sealed partial class VirtualMachine : IAsyncDisposable
                 var session = new ConsoleSession(() => machine?._captured, options.Listener);
                 CapturedConsole? captured = config.Serial.Backend == ConsoleBackend.Tty || config.Console.Backend == ConsoleBackend.Tty
                     ? new CapturedConsole(session, () => Stopwatch.GetElapsedTime(made)) : null;
-                machine = new VirtualMachine(config, this, captured, _cancel) { Console = session, _captured = captured, _run = _ended.Task };
+                machine = new VirtualMachine(config, this, null, captured, _cancel) { Console = session, _captured = captured, _run = _ended.Task };
                 Volatile.Write(ref _machine, machine);
                 Interlocked.MemoryBarrier();
                 if (_cancel.IsCancellationRequested)

@@ -7,6 +7,7 @@ using Vmm.Devices.Debugging;
 using Vmm.Machine.Configuration;
 using Vmm.Machine.Console;
 using Vmm.Machine.Metrics;
+using Vmm.Virtio.Devices.Console;
 
 namespace Vmm.Machine;
 
@@ -30,26 +31,36 @@ public sealed partial class VirtualMachine : IDisposable
     private VmExit? _ended;
     private (ushort Columns, ushort Rows) _consoleSize;
 
+    // Ends a wait for those who take the guest's last output.
+    private readonly bool _hasPorts;
+    private readonly CancellationTokenSource _ending = new();
+
     /// <summary>Checks the configuration and opens the consoles. The guest is made by <see cref="Run"/>.</summary>
     /// <param name="config">What to make; not changed.</param>
     /// <param name="observer">Told what happens meanwhile; null for nobody.</param>
+    /// <param name="ports">
+    /// The host's ends of named ports of the virtio console, at most <see cref="ConsoleDevice.MaximumPorts"/>; the caller's to end. A guest that ends
+    /// by itself is waited for until they have taken all that it wrote.
+    /// </param>
     /// <param name="cancel">Ends a wait for back-end processes, some of which connect when they like.</param>
     /// <exception cref="VmmException">The configuration cannot be run, or a console cannot be opened.</exception>
     /// <exception cref="OperationCanceledException">It was cancelled; what had been opened is closed again.</exception>
-    public VirtualMachine(VmConfig config, IMachineObserver? observer = null, CancellationToken cancel = default)
-        : this(config, observer, null, cancel)
+    public VirtualMachine(VmConfig config, IMachineObserver? observer = null, IReadOnlyList<ConsolePortEnd>? ports = null, CancellationToken cancel = default)
+        : this(config, observer, ports, null, cancel)
     {
     }
 
     // The terminal is what is at the other end of a console that is tty; null for this program's. The machine disposes of it.
-    private VirtualMachine(VmConfig config, IMachineObserver? observer, GuestConsole? terminal, CancellationToken cancel)
+    private VirtualMachine(VmConfig config, IMachineObserver? observer, IReadOnlyList<ConsolePortEnd>? ports, GuestConsole? terminal, CancellationToken cancel)
     {
         ArgumentNullException.ThrowIfNull(config);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(ports?.Count ?? 0, ConsoleDevice.MaximumPorts);
         config.CheckRunnable();
         _config = config;
         Observer = observer;
         _bootTimer = new BootTimer(Stopwatch.GetTimestamp(), ProcessClock.CpuTime(), mark => Observer?.BootMark(mark), TimeProvider.System, ProcessClock.CpuTime);
-        _outside = new MachineOutside(config, new ConsoleEvents(OnCommand, OnConsoleLost), Report, OnThreadFailed, terminal, cancel);
+        _hasPorts = ports is { Count: > 0 };
+        _outside = new MachineOutside(config, ports ?? [], new ConsoleEvents(OnCommand, OnConsoleLost), Report, OnThreadFailed, terminal, cancel);
         try
         {
             _metrics = MetricsWriter.Open(config.Metrics, Report);
@@ -114,6 +125,8 @@ public sealed partial class VirtualMachine : IDisposable
                 if (exit.Reason != VmExitReason.Reboot || _config.OnReboot.Action != RebootAction.Restart)
                 {
                     LetConsolesGo();
+                    if (_hasPorts)
+                        life.Finish(_ending.Token);
                     _outside.Virtio.BeginEnd();
                     return exit;
                 }
@@ -197,6 +210,7 @@ public sealed partial class VirtualMachine : IDisposable
             _ended ??= exit;
             _life?.End(exit);
         }
+        _ending.Cancel();
         LetConsolesGo();
     }
 

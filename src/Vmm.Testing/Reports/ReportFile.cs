@@ -19,7 +19,7 @@ internal static class ReportFile
         string? part = null;
         try
         {
-            string target = new FileInfo(path).LinkTarget is null ? Path.GetFullPath(path) : File.ResolveLinkTarget(path, returnFinalTarget: true)!.FullName;
+            string target = !File.Exists(path) || new FileInfo(path).LinkTarget is null ? Path.GetFullPath(path) : File.ResolveLinkTarget(path, returnFinalTarget: true)!.FullName;
             if (IsSpecial(path))
             {
                 using var special = new FileStream(path, FileMode.Open, FileAccess.Write, FileShare.ReadWrite);

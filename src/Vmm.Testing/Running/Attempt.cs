@@ -189,7 +189,7 @@ internal sealed class Attempt : IConsoleListener, IMachineObserver
                 Settle(_watch.Outcome);
             if (_watch.IsCollecting)
                 _settleTimer?.Change(s_settled, Timeout.InfiniteTimeSpan);
-            else if (_outcome != null && (_watch.Debugger.IsDone || (!_watch.Debugger.IsActive && _watch.Reports.Count > 0)))
+            else if (_outcome != null && (_watch.Debugger.IsDone || (!_watch.Debugger.IsActive && _watch.Telling.Any())))
                 _afterwards.TrySetResult();
             LimitStep();
         }
@@ -207,6 +207,8 @@ internal sealed class Attempt : IConsoleListener, IMachineObserver
         if (_outcome != null)
             return;
         _outcome = outcome;
+        if (outcome != _watch.Outcome)
+            _watch.DecidedOtherwise();
         _decided.TrySetResult();
     }
 
@@ -402,8 +404,7 @@ internal sealed class Attempt : IConsoleListener, IMachineObserver
     };
 
     // With the lock held. What the kernel reported says more than the last lines.
-    private string Excerpt() => _watch.Reports.Count > 0
-        ? string.Join("\n", _watch.Reports.Select(report => report.Text)) : _watch.Tail;
+    private string Excerpt() => string.Join("\n", _watch.Telling.Select(report => report.Text)) is { Length: > 0 } reports ? reports : _watch.Tail;
 }
 
 /// <summary>The symbols of a kernel that has moved itself.</summary>

@@ -25,6 +25,7 @@ internal sealed partial class ConsoleWatch
     private string _lastOfGuest = "";
     private int _column;
     private int _forbiddenColumn;
+    private int? _telling;
 
     internal ConsoleWatch(TestSpec spec) => _spec = spec;
 
@@ -47,6 +48,16 @@ internal sealed partial class ConsoleWatch
 
     /// <summary>All reports so far.</summary>
     internal IReadOnlyList<GuestReport> Reports => _reports;
+
+    /// <summary>The reports that say why it failed: the one that decided and those after it, or those that came after another decision.</summary>
+    internal IEnumerable<GuestReport> Telling => _reports.Skip(_telling ?? int.MaxValue);
+
+    /// <summary>Something else than the console decided: what is reported from now on is an answer to that.</summary>
+    internal void DecidedOtherwise()
+    {
+        if (Outcome == null)
+            _telling ??= _reports.Count;
+    }
 
     /// <summary>A panic was reported, though it was what the test is about.</summary>
     internal bool PanicAsExpected { get; private set; }
@@ -180,7 +191,7 @@ internal sealed partial class ConsoleWatch
             ReportKind.HungTask or ReportKind.RcuStall or ReportKind.Lockup => (Verdict.Hang, _spec.FailOn.HasFlag(Failures.Hang), "reported that something hangs"),
             _ => (Verdict.Warning, _spec.FailOn.HasFlag(Failures.Warning), "warned"),
         };
-        if (!meaning.Fails)
+        if (!meaning.Fails || IsIgnored(report))
             return;
         if (report.Kind == ReportKind.Panic && _spec.Exits.Contains(Machine.VmExitReason.Panic))
         {
@@ -190,7 +201,19 @@ internal sealed partial class ConsoleWatch
         // A panic that only says that witness(4) found something is named by what it found.
         string title = report.Kind == ReportKind.Panic && report.Title.Contains("witness", StringComparison.Ordinal) && _reports.Count > 1 && _reports[^2].Kind == ReportKind.Witness
             ? _reports[^2].Title : report.Title;
+        // What witness(4) found comes with the panic that it made.
+        _telling ??= title == report.Title ? _reports.Count - 1 : _reports.Count - 2;
         Decide(meaning.Verdict, title, $"The guest's kernel {meaning.What}: {title}.");
+    }
+
+    private bool IsIgnored(GuestReport report)
+    {
+        foreach (Regex pattern in _spec.Ignore)
+        {
+            if (ConsolePattern.Match(pattern, report.Title) != null)
+                return true;
+        }
+        return false;
     }
 
     private void Decide(Verdict verdict, string title, string message) => Outcome ??= new Outcome(verdict, title, message);

@@ -15,7 +15,7 @@ internal sealed class TestDefinition
     private static readonly string[] s_keys =
     [
         "name", "tags", "vm", "matrix", "steps", "expect", "forbid", "exit", "code", "timeout", "step_timeout", "hang", "retries", "max_reboots",
-        "fail_on", "symbols", "nmi_on_hang",
+        "fail_on", "ignore", "symbols", "nmi_on_hang",
     ];
 
     private static readonly string[] s_stepKeys = ["wait", "send", "timeout"];
@@ -100,6 +100,10 @@ internal sealed class TestDefinition
             case "forbid":
                 List<System.Text.RegularExpressions.Regex> forbidden = [.. Texts(at, value).Select(text => TestStep.Pattern(at, text))];
                 Changes.Add(spec => spec with { Forbid = [.. spec.Forbid, .. forbidden] });
+                break;
+            case "ignore":
+                List<System.Text.RegularExpressions.Regex> ignored = [.. Texts(at, value).Select(text => TestStep.Pattern(at, text))];
+                Changes.Add(spec => spec with { Ignore = [.. spec.Ignore, .. ignored] });
                 break;
             default:
                 Changes.Add(Setting(key, at, value));

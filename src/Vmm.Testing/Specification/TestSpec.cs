@@ -61,6 +61,9 @@ public sealed record TestSpec
     /// <summary>Which reports of the guest's kernel fail the test.</summary>
     public Failures FailOn { get; init; } = Failures.Oops | Failures.Hang;
 
+    /// <summary>Titles of reports that do not count, panics included.</summary>
+    public IReadOnlyList<Regex> Ignore { get; init; } = [];
+
     /// <summary>A System.map or vmlinux with the kernel's symbols, for the report of a crash; null for none.</summary>
     public string? Symbols { get; init; }
 

@@ -6,6 +6,9 @@ internal static class DdbPrompt
     /// <summary>More digits are no CPU's number.</summary>
     private const int MaximumDigits = 5;
 
+    /// <summary>Whether an unfinished line ends in a prompt that waits.</summary>
+    public static bool Waits(ReadOnlySpan<char> line) => line.EndsWith("> ") && TryParse(line, out _, out int end) && end == line.Length;
+
     /// <summary>Takes the last prompt in a line.</summary>
     /// <param name="line">A line, finished or not.</param>
     /// <param name="cpu">The CPU that ddb is on; -1 where it says none.</param>
@@ -46,9 +49,10 @@ internal static class DdbPrompt
             i++;
         }
 
-        if (!text[i..].StartsWith("> "))
+        if (!text[i..].StartsWith(">"))
             return false;
-        length = i + 2;
-        return true;
+        // A log may have lost the blank at the end of a line.
+        length = Math.Min(i + 2, text.Length);
+        return length == i + 1 || text[i + 1] == ' ';
     }
 }

@@ -11,7 +11,7 @@ internal sealed class LinuxCollector : ReportCollector
     private const int Patience = 16;
 
     /// <summary>How many lines in a row that could be anything are taken where a report has free text.</summary>
-    private const int FreeLines = 60;
+    private const int FreeLines = 120;
 
     /// <summary>How much later than its last line, in microseconds of the kernel's clock, a whole report does not go on.</summary>
     private const long LateWhenWhole = 1_000_000;
@@ -19,7 +19,8 @@ internal sealed class LinuxCollector : ReportCollector
     /// <summary>The same for one whose end is still missing.</summary>
     private const long LateWhenOpen = 60_000_000;
 
-    private readonly LinuxStart _start;
+    private LinuxStart _start;
+    private LinuxSubject _subject;
     private readonly Causes _causes;
     private readonly int _first;
     private readonly bool _isTimed;
@@ -43,6 +44,7 @@ internal sealed class LinuxCollector : ReportCollector
     public LinuxCollector(LinuxStart start, in ConsoleLine line, IReadOnlyList<ConsoleLine> introduction, Causes causes)
     {
         _start = start;
+        _subject = start.Subject;
         _causes = causes;
         _isTimed = line.IsTimed;
         _caller = line.Caller;
@@ -63,9 +65,13 @@ internal sealed class LinuxCollector : ReportCollector
     public bool IsWriter(in ConsoleLine line) =>
         _caller.IsKnown ? line.Caller == _caller || (_allCpus && line.Caller.IsCpu) : !_isTimed || line.IsTimed;
 
-    /// <summary>Whether a first line is only another first line of this report, as the <c>Oops: 0000 [#1]</c> after <c>BUG: ...</c>.</summary>
+    /// <summary>
+    /// Whether a first line is only another first line of this report: the <c>Oops: 0000 [#1]</c> after <c>BUG: ...</c>, and the panic that old
+    /// kernels (before 5.11) go into before they have said anything of the warning that it is for.
+    /// </summary>
     public bool Absorbs(LinuxStart start) =>
-        (_start.Shape == LinuxShape.Oops && !_sawRegisters && start.Subject is LinuxSubject.Exception or LinuxSubject.InternalError or LinuxSubject.UserMemory or LinuxSubject.DoubleFault)
+        (_start.Subject is LinuxSubject.Warning or LinuxSubject.SchedulingWhileAtomic && !_sawRegisters && !_inTrace && start.Kind == ReportKind.Panic)
+        || (_start.Shape == LinuxShape.Oops && !_sawRegisters && start.Subject is LinuxSubject.Exception or LinuxSubject.InternalError or LinuxSubject.UserMemory or LinuxSubject.DoubleFault)
         || (_start.Subject == LinuxSubject.WorkqueueLockup && start.Subject == LinuxSubject.WorkqueueLockup && !_inTrace);
 
     /// <summary>Ends it where a line, by whomever, comes so late that it cannot go on.</summary>
@@ -82,6 +88,8 @@ internal sealed class LinuxCollector : ReportCollector
         if (IsFinished)
             return;
         ReadOnlySpan<char> body = line.Body;
+        if (_start.Shape != LinuxShape.Panic && LinuxStart.TryParse(body, out LinuxStart start) && start.Kind == ReportKind.Panic)
+            _start = start;
         switch (_start.Shape)
         {
             case LinuxShape.Oops:
@@ -89,6 +97,7 @@ internal sealed class LinuxCollector : ReportCollector
                 break;
             case LinuxShape.Warning:
                 TakeStrictly(line, LinuxLines.IsCommon(body));
+                _sawRegisters |= LinuxLines.TryPointer(body, out _, out _) || LinuxLines.IsCallTrace(body);
                 if (LinuxLines.IsEndOfTrace(body))
                     Finish();
                 break;
@@ -118,8 +127,8 @@ internal sealed class LinuxCollector : ReportCollector
     {
         if (_others > 0 && (_inTrace || _others > FreeLines))
             Cut(_wholeLines);
-        string title = LinuxTitle.Make(_start.Subject, Lines, _first);
-        if (_start.Kind == ReportKind.Panic)
+        string title = LinuxTitle.Make(_subject, Lines, _first);
+        if (_subject == LinuxSubject.Panic)
             title = _causes.Of(Lines[_first].Body) ?? title;
         else
             _causes.Add(_start.Kind, title, _isInit);

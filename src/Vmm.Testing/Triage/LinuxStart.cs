@@ -143,7 +143,8 @@ internal readonly record struct LinuxStart(ReportKind Kind, LinuxShape Shape, Li
     /// <summary>Whether a message begins a report.</summary>
     public static bool TryParse(ReadOnlySpan<char> body, out LinuxStart start)
     {
-        ReadOnlySpan<char> text = body;
+        ReadOnlySpan<char> text = body.TrimStart();
+        body = text;
         foreach (string introduction in s_introductions)
         {
             if (text.StartsWith(introduction))
@@ -195,7 +196,9 @@ internal readonly record struct LinuxStart(ReportKind Kind, LinuxShape Shape, Li
             return new LinuxStart(ReportKind.Lockdep, LinuxShape.Traced, LinuxSubject.UnsafeOrder);
         if (text.Contains(" still has locks held!", StringComparison.Ordinal))
             return new LinuxStart(ReportKind.Lockdep, LinuxShape.Traced, LinuxSubject.StillLocked);
-        return null;
+        return text.StartsWith("kernel stack regs at ") || text.StartsWith("kernel stack frame pointer at ")
+            ? new LinuxStart(ReportKind.Warning, LinuxShape.Line, LinuxSubject.FirstLine)
+            : null;
     }
 
     /// <summary>

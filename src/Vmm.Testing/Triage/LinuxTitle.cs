@@ -8,6 +8,8 @@ internal sealed class LinuxTitle
     /// <summary>What begins another stack in a report: whose memory it was, and the like.</summary>
     private static readonly string[] s_otherStacks = ["Allocated by task ", "Allocated:", "Freed by task ", "Freed:", "Uninit was ", "Local variable ", "Call Trace:", "Call trace:"];
 
+    private static readonly string[] s_allocation = ["kmalloc", "krealloc", "slab", "kmem"];
+
     /// <summary>Warnings whose place is a helper that says what is wrong with its caller: the file, words of the line, the title, more machinery.</summary>
     private static readonly (string File, string Words, string Title, string[] Skip)[] s_helpers =
     [
@@ -17,7 +19,9 @@ internal sealed class LinuxTitle
         ("fs/proc/generic.c", "", "WARNING: proc registration bug", ["proc_"]),
         ("lib/refcount.c", "", "WARNING: refcount bug", ["refcount", "kobject_"]),
         ("kernel/locking/lockdep.c", "lock_", "WARNING: locking bug", ["lock_sock", "release_sock"]),
-        ("mm/", "malloc", "WARNING: kmalloc bug", ["kmalloc", "krealloc", "slab", "kmem"]),
+        ("mm/", " kmalloc", "WARNING: kmalloc bug", s_allocation),
+        ("mm/", " kvmalloc", "WARNING: kmalloc bug", s_allocation),
+        ("mm/", " kzalloc", "WARNING: kmalloc bug", s_allocation),
         ("mm/vmalloc.c", "__vmalloc_node", "WARNING: zero-size vmalloc", s_none),
     ];
 
@@ -53,7 +57,8 @@ internal sealed class LinuxTitle
     {
         LinuxSubject.Panic => Panic(),
         LinuxSubject.Kasan => Kasan(),
-        LinuxSubject.Kmsan => In("KMSAN: " + Before(After(Head, "BUG: KMSAN: "), " in "), Pick(FramesFrom(_first + 1, false, HeadFunction(" in ")), "alloc_skb", "netlink_ack", "netlink_rcv_skb")),
+        LinuxSubject.Kmsan => In("KMSAN: " + Before(After(Head, "BUG: KMSAN: "), " in "), Pick(FramesFrom(_first + 1, false, HeadFunction(" in ")), "alloc_skb", "netlink_ack", "netlink_rcv_skb",
+            "_encrypt$", "^crypto_", "^cipher_", "^drbg_", "^rng_")),
         LinuxSubject.Kfence => In("KFENCE: " + Before(After(Head, "BUG: KFENCE: "), " in "), Pick(FramesFrom(_first + 1, false, HeadFunction(" in ")))),
         LinuxSubject.Kcsan => "KCSAN: " + After(Head, "BUG: KCSAN: ").ToString(),
         LinuxSubject.Ubsan => Ubsan(),
@@ -148,6 +153,9 @@ internal sealed class LinuxTitle
         ReadOnlySpan<char> text = Head;
         while (text.StartsWith("Oops: ") && LinuxStart.IsException(text["Oops: ".Length..]))
             text = text["Oops: ".Length..];
+        // Its kinds are many, and KASAN may have begun the line.
+        if (text.Contains("general protection fault", StringComparison.Ordinal))
+            return In("general protection fault", Fault());
         int end = text.IndexOfAny(':', ',');
         string name = (end < 0 ? text : text[..end]).ToString().Replace('_', ' ');
         return In(name == "stack segment" ? "stack segment fault" : name, Fault());
@@ -202,6 +210,8 @@ internal sealed class LinuxTitle
                 return words;
         }
 
+        if (head.StartsWith("WARNING: kernel stack "))
+            return "WARNING: kernel stack regs has bad " + (head.Contains("'bp'", StringComparison.Ordinal) ? "'bp' value" : "value");
         if (head.StartsWith("BUG: non-zero "))
             return Before(head, " mm:").Split(':') is [var bug, var rest, ..] ? $"{bug}:{rest}" : head.ToString();
         return head.TrimEnd("] ").ToString();
@@ -243,8 +253,7 @@ internal sealed class LinuxTitle
         {
             if (!LinuxLines.TryPointer(_lines[i].Body, out ReadOnlySpan<char> name, out bool isKernel) || !isKernel)
                 continue;
-            int trace = FindTrace(i + 1);
-            List<string> names = trace < 0 ? [] : FramesFrom(trace + 1, true, null);
+            List<string> names = FramesFrom(i + 1, true, null);
             if (!name.IsEmpty)
                 names.Insert(0, LinuxFrames.Plain(name));
             return names;
@@ -272,7 +281,8 @@ internal sealed class LinuxTitle
     {
         for (int i = _first; i < _lines.Count; i++)
         {
-            if (!_lines[i].Body.Contains("apic_timer_interrupt", StringComparison.Ordinal))
+            ReadOnlySpan<char> body = _lines[i].Body;
+            if (!body.Contains("apic_timer_interrupt", StringComparison.Ordinal) && !body.Contains("el1h_64_irq+", StringComparison.Ordinal))
                 continue;
             List<string> names = FramesFrom(i + 1, true, null);
             for (int j = i + 1; j < Math.Min(i + 4, _lines.Count); j++)
@@ -298,11 +308,13 @@ internal sealed class LinuxTitle
             ReadOnlySpan<char> body = _lines[i].Body;
             found = found || body.Contains(words, StringComparison.Ordinal);
             ReadOnlySpan<char> place = After(body, "at: ");
-            if (found && LinuxLines.TryFrame(place, out ReadOnlySpan<char> name, out _))
-                names.Add(LinuxFrames.Plain(name));
+            if (!found || !LinuxLines.TryFrame(place, out ReadOnlySpan<char> name, out _))
+                continue;
+            names.Add(LinuxFrames.Plain(name));
+            if (names.Count == 2)
+                names.AddRange(FramesFrom(i + 1, true, null));
         }
 
-        names.AddRange(TraceNames());
         return names;
     }
 

@@ -151,7 +151,7 @@ public sealed class ReportScanner
         {
             current?.Finish();
             // What ddb prints is no new report, until it is told to go on.
-            DdbPrompt.TryParse(body, out _, out int end);
+            _ = DdbPrompt.TryParse(body, out _, out int end);
             _inDdb = !(body[end..].Trim() is "c" or "continue" || body[end..].StartsWith("boot "));
             return true;
         }
