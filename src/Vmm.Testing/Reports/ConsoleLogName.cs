@@ -1,6 +1,5 @@
 using System.Buffers;
 using System.Globalization;
-using System.Security.Cryptography;
 using System.Text;
 
 namespace Vmm.Testing.Reports;
@@ -50,9 +49,21 @@ public static class ConsoleLogName
         else if (name[0] is '.' or '-')
             name[0] = '_';
 
-        // The UTF-16 as it is: halves of pairs would all be the same in UTF-8.
-        byte[] hash = SHA256.HashData(Encoding.Unicode.GetBytes(test));
-        return $"{name}-{Convert.ToHexStringLower(hash)[..HashDigits]}";
+        return string.Create(CultureInfo.InvariantCulture, $"{name}-{Hash(test):x16}");
+    }
+
+    /// <summary>FNV-1a of the UTF-16 as it is (halves of pairs too), mixed once more. Those of System.Security.Cryptography need OpenSSL, which small hosts have not.</summary>
+    private static ulong Hash(string text)
+    {
+        ulong hash = 0xcbf2_9ce4_8422_2325;
+        foreach (char c in text)
+        {
+            hash = (hash ^ (byte)c) * 0x100_0000_01b3;
+            hash = (hash ^ (byte)(c >> 8)) * 0x100_0000_01b3;
+        }
+
+        hash = (hash ^ (hash >> 32)) * 0x9e37_79b9_7f4a_7c15;
+        return hash ^ (hash >> 29);
     }
 
     /// <summary>Whether it ends as a name with a hash does.</summary>

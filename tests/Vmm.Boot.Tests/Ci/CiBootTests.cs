@@ -43,10 +43,10 @@ public sealed class CiBootTests : IAsyncLifetime, IDisposable
     {
         Require();
         _ci.Environment["VMM_ARGS"] = """
-            --cmdline console=ttyS0 vmm.run64=ZWNobyBhbGwgaXMgd2VsbA== vmm.end=poweroff
+            --cmdline console=ttyS0 quiet vmm.run64=ZWNobyBhbGwgaXMgd2VsbA== vmm.end=poweroff
             --expect ^VMM-GUEST cpus=1
             --expect all is well
-            --timeout 300s
+            --timeout 900s
             """;
         _ci.Environment["GITHUB_ACTIONS"] = "true";
         _ci.Environment["GITHUB_STEP_SUMMARY"] = _ci["summary.md"];
@@ -69,10 +69,10 @@ public sealed class CiBootTests : IAsyncLifetime, IDisposable
         Directory.CreateDirectory(_ci["boot tests"]);
         File.WriteAllText(_ci["boot tests/all.json"], """
             {
-              "defaults": { "timeout": "300s" },
+              "defaults": { "timeout": "900s" },
               "tests": [
-                { "name": "ends/well", "vm": { "payload": { "cmdline": "console=ttyS0 vmm.run=true vmm.end=poweroff" } }, "expect": ["VMM-GUEST exit=0"] },
-                { "name": "panics", "vm": { "payload": { "cmdline": "console=ttyS0 panic=-1 vmm.run=true vmm.end=panic" } }, "expect": ["what never comes"] }
+                { "name": "ends/well", "vm": { "payload": { "cmdline": "console=ttyS0 quiet vmm.run=true vmm.end=poweroff" } }, "expect": ["VMM-GUEST exit=0"] },
+                { "name": "panics", "vm": { "payload": { "cmdline": "console=ttyS0 quiet panic=-1 vmm.run=true vmm.end=panic" } }, "expect": ["what never comes"] }
               ]
             }
             """);

@@ -29,7 +29,7 @@ internal sealed class CiScript : IDisposable
     internal async Task<(int Code, string Output, string Error)> Run(string script, params string[] arguments)
     {
         using Process process = Start(script, arguments);
-        return await End(process, TimeSpan.FromMinutes(8));
+        return await End(process, TimeSpan.FromMinutes(20));
     }
 
     internal Process Start(string script, params string[] arguments)
