@@ -120,7 +120,7 @@ internal sealed class Guest
         if (_config.Payload.CommandLine.Length > 0)
             commandLine += " " + _config.Payload.CommandLine;
         // Without it back: who loses it has lost the guest's root.
-        var backEnd = new BackEndOptions(socket, null, false, null, false, null);
+        var backEnd = new BackEndOptions(socket, null, false, null, false, null) { IsBeingStarted = true };
         return _config with
         {
             Payload = _config.Payload with { Initramfs = initramfs, CommandLine = commandLine },
