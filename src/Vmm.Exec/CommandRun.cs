@@ -42,7 +42,7 @@ public sealed class CommandRun : IDisposable
         _guest = new Guest(config, options);
         _plan = _guest.MakePlan();
         string program = VirtiofsDaemon.Find(options.Virtiofsd);
-        IReadOnlyList<string> arguments = _guest.ShareArguments(!options.IsWritable && VirtiofsDaemon.CanBeReadOnly(program));
+        IReadOnlyList<string> arguments = _guest.ShareArguments(VirtiofsDaemon.Help(program));
         _initramfs = Guest.MakeInitramfs(_plan);
         try
         {
