@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using Vmm.Core;
 using Vmm.Core.Events;
+using Vmm.Core.Tests.Interop;
 using Vmm.Virtio.Devices.Console;
 using Vmm.Virtio.Tests.Driver;
 
@@ -62,6 +63,29 @@ public sealed class ConsolePortTests : IDisposable
         Assert.Equal("0100000007000100" + Convert.ToHexStringLower("org.one"u8), Hear(driver));
         Assert.Equal("0100000006000100", Hear(driver));
         Assert.False(driver.Host.IsResetNeeded);
+    }
+
+    [SkippableFact]
+    public void Numbers_are_those_of_linux()
+    {
+        Skip.IfNot(CCompiler.IsThere, "there is no C compiler");
+        (string Name, long Value)[] numbers =
+        [
+            ("1 << VIRTIO_CONSOLE_F_SIZE", (long)ConsoleProtocol.SizeFeature), ("1 << VIRTIO_CONSOLE_F_MULTIPORT", (long)ConsoleProtocol.MultiPort),
+            ("1 << VIRTIO_CONSOLE_F_EMERG_WRITE", (long)ConsoleProtocol.EmergencyWrite), ("VIRTIO_CONSOLE_BAD_ID", uint.MaxValue),
+            ("VIRTIO_CONSOLE_DEVICE_READY", (long)ConsoleEvent.DeviceReady), ("VIRTIO_CONSOLE_PORT_ADD", (long)ConsoleEvent.DeviceAdd),
+            ("VIRTIO_CONSOLE_PORT_REMOVE", (long)ConsoleEvent.DeviceRemove), ("VIRTIO_CONSOLE_PORT_READY", (long)ConsoleEvent.PortReady),
+            ("VIRTIO_CONSOLE_CONSOLE_PORT", (long)ConsoleEvent.ConsolePort), ("VIRTIO_CONSOLE_RESIZE", (long)ConsoleEvent.Resize),
+            ("VIRTIO_CONSOLE_PORT_OPEN", (long)ConsoleEvent.PortOpen), ("VIRTIO_CONSOLE_PORT_NAME", (long)ConsoleEvent.PortName),
+            ("sizeof(struct virtio_console_control)", ConsoleProtocol.ControlLength), ("offsetof(struct virtio_console_control, id)", ConsoleProtocol.ControlIdOffset),
+            ("offsetof(struct virtio_console_control, event)", ConsoleProtocol.ControlEventOffset), ("offsetof(struct virtio_console_control, value)", ConsoleProtocol.ControlValueOffset),
+            ("sizeof(struct virtio_console_config)", ConsoleProtocol.ConfigurationLength), ("offsetof(struct virtio_console_config, cols)", ConsoleProtocol.ColumnsOffset),
+            ("offsetof(struct virtio_console_config, rows)", ConsoleProtocol.RowsOffset), ("offsetof(struct virtio_console_config, max_nr_ports)", ConsoleProtocol.MaximumPortsOffset),
+            ("offsetof(struct virtio_console_config, emerg_wr)", ConsoleProtocol.EmergencyWriteOffset),
+        ];
+        string prints = string.Concat(numbers.Select(number => $"printf(\"%lld\\n\", (long long)({number.Name}));"));
+        string output = CCompiler.CompileAndRun($"#include <stddef.h>\n#include <stdio.h>\n#include <linux/virtio_console.h>\nint main(void) {{ {prints} }}");
+        Assert.Equal(numbers.Select(number => number.Value), output.TrimEnd().Split('\n').Select(line => long.Parse(line, System.Globalization.CultureInfo.InvariantCulture)));
     }
 
     [Fact]
