@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
 using Vmm.Core;
+using Vmm.Exec;
 using Vmm.Machine.Configuration;
 using Vmm.Machine.Console;
 
@@ -15,6 +16,7 @@ public static class CommandLine
         ArgumentNullException.ThrowIfNull(args);
         StandardStreams.Claim();
         bool verbose = false;
+        string[]? command = ExecCommand.TakeCommand(ref args);
         try
         {
             Command root = CommandTree.Build(args);
@@ -26,7 +28,7 @@ public static class CommandLine
                 return VersionCommand.Execute();
             if (parsed.Errors.Count > 0)
                 throw VmmException.Configuration(ArgumentErrors.Describe(parsed));
-            return CommandTree.Execute(parsed);
+            return CommandTree.Execute(parsed, command ?? []);
         }
         catch (VmmException e)
         {
@@ -34,6 +36,8 @@ public static class CommandLine
             Output.Error(e.Message);
             if (verbose)
                 Output.Details(e.ToString());
+            if (command != null)
+                return ExecResult.Failed;
             return e.Kind == VmmErrorKind.Configuration ? ExitCodes.BadArguments : ExitCodes.HostError;
         }
         catch (Exception e)
@@ -43,7 +47,7 @@ public static class CommandLine
             Output.Error($"internal error: {OptionGrammar.Show(e.Message).Trim('\'')}{more}");
             if (verbose)
                 Output.Details(e.ToString());
-            return ExitCodes.HostError;
+            return command != null ? ExecResult.Failed : ExitCodes.HostError;
         }
     }
 }

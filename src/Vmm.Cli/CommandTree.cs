@@ -19,6 +19,8 @@ internal static class CommandTree
     internal static readonly (string Name, string Help)[] Commands =
     [
         ("run", "Start a machine and stay with it until it ends."),
+        ("test", "Boot guests and say whether they did what was expected of them."),
+        (ExecCommand.Name, "Run one command in a guest kernel, on a directory or on this host's own tree."),
         ("check", "Tell what this host can do, and what to do where it cannot."),
         ("config", "Print the effective configuration as JSON that --config takes."),
         ("completion", "Print a completion script for bash, zsh or fish."),
@@ -57,9 +59,13 @@ internal static class CommandTree
     internal static bool AsksForVersion(ParseResult parsed) => parsed.GetResult("--version") is OptionResult { Implicit: false };
 
     /// <summary>Runs the command that was called.</summary>
-    internal static int Execute(ParseResult parsed) => parsed.CommandResult.Command.Name switch
+    /// <param name="parsed">The arguments.</param>
+    /// <param name="command">What is to be run in a guest, for <c>vmm exec</c>.</param>
+    internal static int Execute(ParseResult parsed, string[] command) => parsed.CommandResult.Command.Name switch
     {
         "run" => RunCommand.Execute(Configuration(parsed)),
+        "test" => TestCommand.Execute(parsed),
+        ExecCommand.Name => ExecCommand.Execute(parsed, command),
         "check" => CheckCommand.Execute(json: parsed.GetResult(JsonName) is OptionResult { Implicit: false }),
         "config" => ConfigCommand.Execute(Configuration(parsed)),
         "completion" => CompletionCommand.Execute(parsed.GetValue<string>(ShellName)!),
@@ -68,9 +74,12 @@ internal static class CommandTree
     };
 
     /// <summary>Command line over environment over file over defaults.</summary>
-    internal static VmConfig Configuration(ParseResult parsed)
+    /// <param name="parsed">The arguments.</param>
+    /// <param name="defaults">Adds a command's own defaults; null for none.</param>
+    internal static VmConfig Configuration(ParseResult parsed, Action<VmConfigBuilder>? defaults = null)
     {
         var builder = new VmConfigBuilder();
+        defaults?.Invoke(builder);
         if (parsed.GetValue<string>(ConfigName) is { } path)
             builder.AddFile(path);
         builder.AddEnvironment();
@@ -91,19 +100,23 @@ internal static class CommandTree
     {
         switch (command.Name)
         {
-            case "run" or "config":
-                bool every = args is null || !Array.TrueForAll(args, IsKnown);
-                foreach (OptionSchema option in VmConfig.Options)
+            case "run" or "config" or ExecCommand.Name:
+                if (command.Name == ExecCommand.Name)
                 {
-                    if (!every && !Array.Exists(args!, arg => Names(arg, option.Name)))
-                        continue;
-                    command.Options.Add(VmConfig.Repeats(option) ? Make<string[]>(option, ArgumentArity.OneOrMore) : Make<string>(option, ArgumentArity.ExactlyOne));
+                    foreach (Option option in ExecCommand.Options)
+                        command.Options.Add(option);
                 }
-                command.Options.Add(new Option<string>(ConfigName)
+                AddMachineOptions(command, every: args is null || !Array.TrueForAll(args, IsKnown), args);
+                break;
+            case "test":
+                foreach ((string name, string? argument, bool repeats, string help) in TestCommand.Options)
+                    command.Options.Add(Make(name, argument, repeats, help));
+                command.Options.First(option => option.Name == "--jobs").Aliases.Add("-j");
+                AddMachineOptions(command, every: true, args);
+                command.Arguments.Add(new Argument<string[]>(TestCommand.FilesName)
                 {
-                    Description = "A configuration in JSON; options and VMM_* variables go before it.",
-                    HelpName = "PATH",
-                    Arity = ArgumentArity.ExactlyOne,
+                    Description = "Files with tests, or directories of them; without any, the options describe one test.",
+                    Arity = ArgumentArity.ZeroOrMore,
                 });
                 break;
             case "check":
@@ -113,6 +126,29 @@ internal static class CommandTree
                 command.Arguments.Add(new Argument<string>(ShellName) { Description = "bash, zsh or fish." });
                 break;
         }
+    }
+
+    private static void AddMachineOptions(Command command, bool every, string[]? args)
+    {
+        foreach (OptionSchema option in VmConfig.Options)
+        {
+            if (every || Array.Exists(args!, arg => Names(arg, option.Name)))
+                command.Options.Add(VmConfig.Repeats(option) ? Make<string[]>(option, ArgumentArity.OneOrMore) : Make<string>(option, ArgumentArity.ExactlyOne));
+        }
+        command.Options.Add(new Option<string>(ConfigName)
+        {
+            Description = "A configuration in JSON; options and VMM_* variables go before it.",
+            HelpName = "PATH",
+            Arity = ArgumentArity.ExactlyOne,
+        });
+    }
+
+    private static Option Make(string name, string? argument, bool repeats, string help)
+    {
+        if (argument is null)
+            return new Option<bool>(name) { Description = help, Arity = ArgumentArity.Zero };
+        return repeats ? new Option<string[]>(name) { Description = help, HelpName = argument, Arity = ArgumentArity.OneOrMore, AllowMultipleArgumentsPerToken = false }
+            : new Option<string>(name) { Description = help, HelpName = argument, Arity = ArgumentArity.ExactlyOne };
     }
 
     /// <summary>Whether an argument is no option, or one of a machine's; for the help and for errors all options have to be there.</summary>
@@ -140,7 +176,7 @@ internal static class CommandTree
     private static Option<bool> Switch(string name, string help, string alias) =>
         new(name, alias) { Description = help, Recursive = true, Arity = ArgumentArity.Zero };
 
-    private static string? Called(string[] args)
+    internal static string? Called(string[] args)
     {
         foreach (string arg in args)
         {

@@ -30,6 +30,9 @@ public static class ExitCodes
     /// <summary>A signal ended the machine: 128 and the signal's number.</summary>
     public static int Signal(int number) => 128 + number;
 
+    /// <summary>The guest's own code (<c>--debug-exit on</c>), as it is; 255 for those that an exit code cannot be.</summary>
+    public static int OfGuest(uint code) => (int)Math.Min(code, 255);
+
     /// <summary>All of them with their meaning, for the help and the documentation.</summary>
     public static IReadOnlyList<(string Code, string Meaning)> All { get; } =
     [
@@ -41,6 +44,7 @@ public static class ExitCodes
         ("5", "triple fault"),
         ("6", "KVM internal error"),
         ("7", "ended from the console (Ctrl-A x)"),
+        ("0 to 255", "with --debug-exit on: the code that the guest wrote to port 0xF4"),
         ("128+n", "ended by signal n, as in 143 for SIGTERM"),
     ];
 }

@@ -29,7 +29,7 @@ internal static class RunCommand
         });
         try
         {
-            made = new VirtualMachine(config, new Narrator(log), cancel.Token);
+            made = new VirtualMachine(config, new Narrator(log), cancel: cancel.Token);
         }
         catch (OperationCanceledException)
         {
@@ -50,15 +50,15 @@ internal static class RunCommand
         // The console first: what the guest wrote last stands before what is said about its end, on a terminal that is in order again.
         machine.Dispose();
         Tell(exit, log);
-        return ExitCode(exit.Reason, signals.Received);
+        return exit.Reason == VmExitReason.GuestExit ? ExitCodes.OfGuest(exit.GuestCode) : ExitCode(exit.Reason, signals.Received);
     }
 
-    private static string EndedBy(int signal) => $"Ended by signal {signal}.";
+    internal static string EndedBy(int signal) => $"Ended by signal {signal}.";
 
     private static void Tell(VmExit exit, VmLog log)
     {
         log.Info($"The machine ended: {exit.Reason}. {exit.Message}");
-        if (exit.Reason is VmExitReason.PowerOff)
+        if (exit.Reason is VmExitReason.PowerOff || exit is { Reason: VmExitReason.GuestExit, GuestCode: 0 })
             return;
         if (exit.Message.Length > 0)
             Output.Error(exit.Message);
@@ -79,7 +79,7 @@ internal static class RunCommand
     };
 
     /// <summary>Puts what happens to the machine into the log. What a guest can provoke comes once a boot, so it cannot flood it.</summary>
-    private sealed class Narrator(VmLog log) : IMachineObserver
+    internal sealed class Narrator(VmLog log) : IMachineObserver
     {
         private readonly RateLimitedLog _trouble = new(log, LogLevel.Warn);
 

@@ -12,6 +12,7 @@ using Vmm.Devices.Pvpanic;
 using Vmm.Devices.Rtc;
 using Vmm.Devices.Serial;
 using Vmm.Devices.Watchdog;
+using Vmm.Machine.Configuration;
 using Vmm.Virtio;
 using Vmm.Virtio.Devices.Console;
 using Vmm.Virtio.Transport;
@@ -40,8 +41,9 @@ internal sealed class MachineDevices : IDisposable
     /// <param name="events">Told of power-off, reset and panic.</param>
     /// <param name="outside">The other ends of consoles and devices.</param>
     /// <param name="bootTimer">Told of the guest's boot marks.</param>
-    /// <param name="watchdog">What happens when the guest does not keep its watchdog quiet.</param>
-    internal MachineDevices(MachineParts parts, IGuestEventSink events, MachineOutside outside, BootTimer bootTimer, Configuration.WatchdogConfig watchdog)
+    /// <param name="config">Which of them there are, and what the watchdog does when the guest does not keep it quiet.</param>
+    /// <param name="exited">Told the code with which the guest ends the machine.</param>
+    internal MachineDevices(MachineParts parts, IGuestEventSink events, MachineOutside outside, BootTimer bootTimer, VmConfig config, Action<uint> exited)
     {
         _parts = parts;
         Serial = AddSerialPort(outside.Serial);
@@ -50,13 +52,15 @@ internal sealed class MachineDevices : IDisposable
         _power = AddPowerManagement(events);
         AddPvpanic(events);
         AddDebugging(outside.Debug, bootTimer);
+        if (config.DebugExit.Enabled)
+            parts.Ports.Add(ExitPort.Port, ExitPort.Length, new ExitPort(exited), "the exit port");
         AddPci(events);
         _router = new KvmInterruptRouter(parts.Vm);
         _slots = new VirtioSlots(parts, _pci, _router, outside.Report, outside.Threads.Relay);
         try
         {
             AddVirtio(outside);
-            AddWatchdog(watchdog, events, outside);
+            AddWatchdog(config.Watchdog, events, outside);
         }
         catch
         {

@@ -19,6 +19,7 @@ internal sealed class MachineLife : IVcpuObserver, IGuestEventSink, IDisposable
 {
     private readonly VmConfig _config;
     private readonly Func<string> _lastConsoleLines;
+    private readonly Action _panicked;
     private readonly MachineParts _parts;
     private readonly MachineDevices _devices;
 
@@ -26,14 +27,15 @@ internal sealed class MachineLife : IVcpuObserver, IGuestEventSink, IDisposable
     private readonly object _lock = new();
     private VmExit? _exit;
 
-    internal MachineLife(VmConfig config, MachineOutside outside, Func<string> lastConsoleLines, BootTimer bootTimer)
+    internal MachineLife(VmConfig config, MachineOutside outside, Func<string> lastConsoleLines, Action panicked, BootTimer bootTimer)
     {
         _config = config;
         _lastConsoleLines = lastConsoleLines;
+        _panicked = panicked;
         _parts = MachineParts.Create(config, outside.Virtio.PmemSizes, this);
         try
         {
-            _devices = new MachineDevices(_parts, this, outside, bootTimer, config.Watchdog);
+            _devices = new MachineDevices(_parts, this, outside, bootTimer, config, GuestExited);
         }
         catch
         {
@@ -70,6 +72,18 @@ internal sealed class MachineLife : IVcpuObserver, IGuestEventSink, IDisposable
         ? _config.Payload.CommandLine
         : string.Join(' ', [_config.Payload.CommandLine, .. _devices.CommandLineFragments]).Trim();
 
+    /// <summary>Where each vCPU stands: registers, code and, with symbols, names. Waits for each of them.</summary>
+    internal string Describe(IKernelSymbols? symbols)
+    {
+        var text = new System.Text.StringBuilder();
+        foreach (Vcpu vcpu in _parts.Vcpus)
+            text.Append(vcpu.Invoke(kvm => CrashReport.Build(kvm, _parts.Memory, "where it stands", "", symbols)));
+        return text.ToString();
+    }
+
+    /// <summary>Gives every vCPU a non-maskable interrupt.</summary>
+    internal void SendNmi() => _parts.SendNmi();
+
     /// <summary>Waits for the end.</summary>
     internal VmExit Wait()
     {
@@ -79,6 +93,13 @@ internal sealed class MachineLife : IVcpuObserver, IGuestEventSink, IDisposable
                 Monitor.Wait(_lock);
             return _exit;
         }
+    }
+
+    /// <summary>After the end: the vCPUs stop, and what they made available to the virtio console's ports is waited for until somebody has taken it.</summary>
+    internal void Finish(CancellationToken cancel)
+    {
+        _parts.StopVcpus();
+        _ = _devices.Console?.WaitUntilWritten(cancel);
     }
 
     /// <summary>Ends this life, unless something else did before. Any thread.</summary>
@@ -110,6 +131,9 @@ internal sealed class MachineLife : IVcpuObserver, IGuestEventSink, IDisposable
                 End(new VmExit(VmExitReason.Reboot, "The guest rebooted."));
                 break;
             case GuestEvent.Panic:
+                _panicked();
+                if (_config.OnPanic.Action == PanicAction.Continue)
+                    break;
                 End(new VmExit(VmExitReason.Panic, "The guest's kernel panicked; its console says why."));
                 break;
             case GuestEvent.CrashLoaded:
@@ -139,6 +163,9 @@ internal sealed class MachineLife : IVcpuObserver, IGuestEventSink, IDisposable
                 break;
         }
     }
+
+    private void GuestExited(uint code) =>
+        End(new VmExit(VmExitReason.GuestExit, code == 0 ? "" : $"The guest ended with code {code}.") { GuestCode = code });
 
     private void Crash(Vcpu vcpu, VmExitReason reason, string message) =>
         End(new VmExit(reason, message, CrashReport.Build(vcpu.Kvm, _parts.Memory, message, _lastConsoleLines())));

@@ -1,6 +1,8 @@
 using Vmm.Core;
 using Vmm.Machine.Configuration;
 using Vmm.Machine.Console;
+using Vmm.Virtio.Devices.Console;
+using ConsoleConfig = Vmm.Machine.Configuration.ConsoleConfig;
 
 namespace Vmm.Machine;
 
@@ -14,20 +16,23 @@ internal sealed class MachineOutside : IDisposable
 
     /// <summary>Opens all of it.</summary>
     /// <param name="config">What to open.</param>
+    /// <param name="ports">The host's ends of the virtio console's ports.</param>
     /// <param name="events">Told what happens at the consoles.</param>
     /// <param name="report">Takes sentences about what goes wrong at a device.</param>
     /// <param name="threadFailed">Told of an exception on a thread that serves devices, which nobody caught: a defect of this program.</param>
+    /// <param name="terminal">What is at the other end of a console that is <c>tty</c>; null for this program's terminal.</param>
     /// <param name="cancel">Ends a wait for back-end processes.</param>
     /// <exception cref="VmmException">Something cannot be opened.</exception>
-    internal MachineOutside(VmConfig config, ConsoleEvents events, Action<string> report, Action<Exception> threadFailed, CancellationToken cancel)
+    internal MachineOutside(
+        VmConfig config, IReadOnlyList<ConsolePortEnd> ports, ConsoleEvents events, Action<string> report, Action<Exception> threadFailed, GuestConsole? terminal, CancellationToken cancel)
     {
         Report = report;
         try
         {
-            Serial = Open(GuestConsole.Open(config.Serial, events, input: true));
+            Serial = Open(OpenConsole(config.Serial, input: true));
             Debug = Open(GuestConsole.Open(config.DebugConsole, events, input: false));
-            Console = Open(GuestConsole.Open(config.Console, events, input: true));
-            Virtio = Open(new VirtioRegistry(config, Console, report, cancel));
+            Console = Open(OpenConsole(config.Console, input: true));
+            Virtio = Open(new VirtioRegistry(config, Console, ports, report, cancel));
             // A machine without such devices does without such threads.
             Threads = Open(new IoThreads(Virtio.Plans.Count == 0 ? config.IoThreads with { Count = 0 } : config.IoThreads, threadFailed));
         }
@@ -36,6 +41,9 @@ internal sealed class MachineOutside : IDisposable
             Dispose();
             throw;
         }
+
+        GuestConsole OpenConsole(ConsoleConfig console, bool input) =>
+            terminal != null && console.Backend == ConsoleBackend.Tty ? terminal : GuestConsole.Open(console, events, input);
     }
 
     /// <summary>The other end of COM1.</summary>

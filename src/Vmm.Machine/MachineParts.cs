@@ -85,6 +85,19 @@ internal sealed class MachineParts : IDisposable
             vcpu.Start();
     }
 
+    /// <summary>Gives every vCPU a non-maskable interrupt.</summary>
+    internal void SendNmi()
+    {
+        foreach (Vcpu vcpu in _vcpus)
+        {
+            vcpu.Invoke(static kvm =>
+            {
+                kvm.Nmi();
+                return true;
+            });
+        }
+    }
+
     /// <summary>Ends the vCPUs, and waits until they have.</summary>
     internal void StopVcpus()
     {

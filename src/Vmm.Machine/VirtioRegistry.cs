@@ -31,10 +31,11 @@ internal sealed partial class VirtioRegistry : IDisposable
     /// <summary>Opens what the devices need.</summary>
     /// <param name="config">Which devices there are.</param>
     /// <param name="console">Takes the virtio console's output.</param>
+    /// <param name="ports">The host's ends of ports beside it.</param>
     /// <param name="report">Takes sentences about what goes wrong at a device.</param>
     /// <param name="cancel">Ends a wait for back-end processes.</param>
     /// <exception cref="VmmException">A file or interface cannot be opened or does not fit its device, or a back-end is not there.</exception>
-    internal VirtioRegistry(VmConfig config, IBufferedCharacterSink console, Action<string> report, CancellationToken cancel)
+    internal VirtioRegistry(VmConfig config, IBufferedCharacterSink console, IReadOnlyList<ConsolePortEnd> ports, Action<string> report, CancellationToken cancel)
     {
         _config = config;
         _report = report;
@@ -43,7 +44,7 @@ internal sealed partial class VirtioRegistry : IDisposable
         {
             AddDisks();
             AddNetworkCards();
-            AddConsole(console);
+            AddConsole(console, ports);
             AddEntropySource();
             AddBalloon();
             AddPersistentMemory();
@@ -143,10 +144,11 @@ internal sealed partial class VirtioRegistry : IDisposable
         }
     }
 
-    private void AddConsole(IBufferedCharacterSink sink)
+    private void AddConsole(IBufferedCharacterSink sink, IReadOnlyList<ConsolePortEnd> ports)
     {
-        if (_config.Console.Backend != ConsoleBackend.Off)
-            Add("console0", new VirtioOptions(), 0, around => new ConsoleDevice(new Virtio.Devices.Console.ConsoleConfig("console0"), sink, around.Threads.Take(1)));
+        bool asked = _config.Console.Backend != ConsoleBackend.Off;
+        if (asked || ports.Count > 0)
+            Add("console0", new VirtioOptions(), 0, around => new ConsoleDevice(new Virtio.Devices.Console.ConsoleConfig("console0", HasConsole: asked), sink, around.Threads.Take(1), ports));
     }
 
     private void AddEntropySource()

@@ -7,6 +7,7 @@ using Vmm.Devices.Debugging;
 using Vmm.Machine.Configuration;
 using Vmm.Machine.Console;
 using Vmm.Machine.Metrics;
+using Vmm.Virtio.Devices.Console;
 
 namespace Vmm.Machine;
 
@@ -23,24 +24,43 @@ public sealed partial class VirtualMachine : IDisposable
 
     // Guards the life and what was asked of the machine before it had one. A life's own locks are taken inside it.
     private readonly OrderedLock _lock = new(LockRank.Machine);
+
+    // Held while somebody looks at the vCPUs of a life: it is not taken apart meanwhile. Taken before all others, never by a vCPU or a device.
+    private readonly object _inspection = new();
     private MachineLife? _life;
     private VmExit? _ended;
     private (ushort Columns, ushort Rows) _consoleSize;
 
+    // Ends a wait for those who take the guest's last output.
+    private readonly bool _hasPorts;
+    private readonly CancellationTokenSource _ending = new();
+
     /// <summary>Checks the configuration and opens the consoles. The guest is made by <see cref="Run"/>.</summary>
     /// <param name="config">What to make; not changed.</param>
     /// <param name="observer">Told what happens meanwhile; null for nobody.</param>
+    /// <param name="ports">
+    /// The host's ends of named ports of the virtio console, at most <see cref="ConsoleDevice.MaximumPorts"/>; the caller's to end. A guest that ends
+    /// by itself is waited for until they have taken all that it wrote.
+    /// </param>
     /// <param name="cancel">Ends a wait for back-end processes, some of which connect when they like.</param>
     /// <exception cref="VmmException">The configuration cannot be run, or a console cannot be opened.</exception>
     /// <exception cref="OperationCanceledException">It was cancelled; what had been opened is closed again.</exception>
-    public VirtualMachine(VmConfig config, IMachineObserver? observer = null, CancellationToken cancel = default)
+    public VirtualMachine(VmConfig config, IMachineObserver? observer = null, IReadOnlyList<ConsolePortEnd>? ports = null, CancellationToken cancel = default)
+        : this(config, observer, ports, null, cancel)
+    {
+    }
+
+    // The terminal is what is at the other end of a console that is tty; null for this program's. The machine disposes of it.
+    private VirtualMachine(VmConfig config, IMachineObserver? observer, IReadOnlyList<ConsolePortEnd>? ports, GuestConsole? terminal, CancellationToken cancel)
     {
         ArgumentNullException.ThrowIfNull(config);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(ports?.Count ?? 0, ConsoleDevice.MaximumPorts);
         config.CheckRunnable();
         _config = config;
         Observer = observer;
         _bootTimer = new BootTimer(Stopwatch.GetTimestamp(), ProcessClock.CpuTime(), mark => Observer?.BootMark(mark), TimeProvider.System, ProcessClock.CpuTime);
-        _outside = new MachineOutside(config, new ConsoleEvents(OnCommand, OnConsoleLost), Report, OnThreadFailed, cancel);
+        _hasPorts = ports is { Count: > 0 };
+        _outside = new MachineOutside(config, ports ?? [], new ConsoleEvents(OnCommand, OnConsoleLost), Report, OnThreadFailed, terminal, cancel);
         try
         {
             _metrics = MetricsWriter.Open(config.Metrics, Report);
@@ -70,7 +90,7 @@ public sealed partial class VirtualMachine : IDisposable
         bool consolesStarted = false;
         while (true)
         {
-            using var life = new MachineLife(_config, _outside, () => LastConsoleLines, _bootTimer);
+            using var life = new MachineLife(_config, _outside, () => LastConsoleLines, () => Observer?.Panicked(), _bootTimer);
             using (_lock.Enter())
             {
                 if (_ended != null)
@@ -101,9 +121,12 @@ public sealed partial class VirtualMachine : IDisposable
                 }
                 StartupCode.GiveBack();
                 VmExit exit = life.Wait();
+                Observer?.Ending(exit);
                 if (exit.Reason != VmExitReason.Reboot || _config.OnReboot.Action != RebootAction.Restart)
                 {
                     LetConsolesGo();
+                    if (_hasPorts)
+                        life.Finish(_ending.Token);
                     _outside.Virtio.BeginEnd();
                     return exit;
                 }
@@ -111,8 +134,11 @@ public sealed partial class VirtualMachine : IDisposable
             finally
             {
                 _metrics?.Release();
-                using (_lock.Enter())
-                    _life = null;
+                lock (_inspection)
+                {
+                    using (_lock.Enter())
+                        _life = null;
+                }
             }
             _bootTimer.Restart();
             Observer?.Restarting();
@@ -184,6 +210,7 @@ public sealed partial class VirtualMachine : IDisposable
             _ended ??= exit;
             _life?.End(exit);
         }
+        _ending.Cancel();
         LetConsolesGo();
     }
 

@@ -18,6 +18,9 @@ public enum VmExitReason
     /// <summary>KVM could not go on with the guest.</summary>
     KvmInternalError,
 
+    /// <summary>The guest ended it with a code of its own (<c>--debug-exit on</c>): <see cref="VmExit.GuestCode"/>.</summary>
+    GuestExit,
+
     /// <summary>The host failed the machine.</summary>
     HostError,
 
@@ -29,4 +32,8 @@ public enum VmExitReason
 /// <param name="Reason">Why.</param>
 /// <param name="Message">One sentence; empty for an ordinary power-off.</param>
 /// <param name="Report">Several lines for somebody who looks for the cause (registers, code, last console lines), or null.</param>
-public sealed record VmExit(VmExitReason Reason, string Message = "", string? Report = null);
+public sealed record VmExit(VmExitReason Reason, string Message = "", string? Report = null)
+{
+    /// <summary>The guest's own code, for <see cref="VmExitReason.GuestExit"/>; 0 says that all is well.</summary>
+    public uint GuestCode { get; init; }
+}

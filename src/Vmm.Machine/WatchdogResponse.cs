@@ -33,23 +33,11 @@ internal sealed class WatchdogResponse(MachineParts parts, IGuestEventSink event
                 break;
             case WatchdogAction.Panic:
                 outside.Report("The watchdog expired: every vCPU gets a non-maskable interrupt.");
-                InterruptAll();
+                parts.SendNmi();
                 break;
             default:
                 outside.Report("The watchdog expired; nothing is done.");
                 break;
-        }
-    }
-
-    private void InterruptAll()
-    {
-        foreach (Vcpu vcpu in parts.Vcpus)
-        {
-            vcpu.Invoke(static kvm =>
-            {
-                kvm.Nmi();
-                return true;
-            });
         }
     }
 }

@@ -21,6 +21,9 @@ public sealed class PvpanicDevice : IBusDevice
     /// <summary>The guest panicked and goes on into its crash kernel.</summary>
     public const byte CrashLoaded = 0x02;
 
+    /// <summary>The guest has shut down in good order and is to be powered off.</summary>
+    public const byte ShutDown = 0x04;
+
     private readonly IGuestEventSink _events;
 
     /// <summary>Makes the device.</summary>
@@ -36,7 +39,7 @@ public sealed class PvpanicDevice : IBusDevice
     {
         data.Fill(0xFF);
         if (offset == 0 && !data.IsEmpty)
-            data[0] = Panicked | CrashLoaded;
+            data[0] = Panicked | CrashLoaded | ShutDown;
     }
 
     /// <inheritdoc/>
@@ -49,5 +52,7 @@ public sealed class PvpanicDevice : IBusDevice
             _events.Signal(GuestEvent.CrashLoaded);
         else if ((data[0] & Panicked) != 0)
             _events.Signal(GuestEvent.Panic);
+        else if ((data[0] & ShutDown) != 0)
+            _events.Signal(GuestEvent.PowerOff);
     }
 }

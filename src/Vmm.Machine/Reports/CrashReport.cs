@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using System.Globalization;
 using System.Text;
 using Iced.Intel;
@@ -14,10 +15,12 @@ internal static class CrashReport
     private const int CodeBytesBefore = 16;
     private const int CodeBytes = 64;
     private const int Instructions = 8;
+    private const int StackBytes = 2048;
+    private const int StackNames = 24;
     private const ulong PageMask = 0xFFF;
 
     /// <summary>Builds the report. Runs on the vCPU's thread; a register that cannot be read leaves a sentence instead.</summary>
-    internal static string Build(KvmVcpu vcpu, GuestMemory memory, string cause, string lastConsoleLines)
+    internal static string Build(KvmVcpu vcpu, GuestMemory memory, string cause, string lastConsoleLines, IKernelSymbols? symbols = null)
     {
         var text = new StringBuilder();
         Line(text, $"--- vCPU {vcpu.Id}: {cause}");
@@ -29,7 +32,12 @@ internal static class CrashReport
             AppendRegisters(text, regs, sregs);
             if (events.exception_injected != 0 || events.exception_pending != 0)
                 Line(text, $"exception being delivered: vector {events.exception_nr}, error code 0x{events.exception_error_code:x}");
-            AppendCode(text, vcpu, memory, sregs.cs.@base + regs.rip, Bitness(sregs));
+            ulong at = sregs.cs.@base + regs.rip;
+            if (Name(symbols, at) is { } function)
+                Line(text, $"rip is in {function}");
+            AppendCode(text, vcpu, memory, at, Bitness(sregs));
+            if (symbols != null && sregs.cs.l != 0)
+                AppendStack(text, vcpu, memory, regs.rsp, symbols);
         }
         catch (VmmException e)
         {
@@ -100,6 +108,25 @@ internal static class CrashReport
             Line(text, $"{marker} {instruction.IP:x16}  {Convert.ToHexStringLower(bytes, at, length),-24} {output.ToStringAndReset()}");
         }
     }
+
+    /// <summary>What on the stack looks like a return address, from the innermost out; not all of it need be.</summary>
+    private static void AppendStack(StringBuilder text, KvmVcpu vcpu, GuestMemory memory, ulong stack, IKernelSymbols symbols)
+    {
+        Span<byte> bytes = stackalloc byte[StackBytes];
+        int got = ReadLinear(vcpu, memory, stack & ~7UL, bytes);
+        int found = 0;
+        for (int at = 0; at + 8 <= got && found < StackNames; at += 8)
+        {
+            if (Name(symbols, BinaryPrimitives.ReadUInt64LittleEndian(bytes[at..])) is not { } function)
+                continue;
+            if (found++ == 0)
+                Line(text, $"on the stack, whatever points into the kernel's code:");
+            Line(text, $"   {(stack & ~7UL) + (ulong)at:x16}  {function}");
+        }
+    }
+
+    private static string? Name(IKernelSymbols? symbols, ulong address) =>
+        symbols != null && symbols.TryFind(address, out string name, out ulong offset) ? $"{name}+0x{offset:x}" : null;
 
     /// <summary>Reads guest-linear memory as far as it is mapped; how many bytes.</summary>
     private static int ReadLinear(KvmVcpu vcpu, GuestMemory memory, ulong address, Span<byte> destination)

@@ -9,7 +9,10 @@ public sealed class PvpanicDeviceTests
     [InlineData(0x01, new[] { GuestEvent.Panic })]
     [InlineData(0x02, new[] { GuestEvent.CrashLoaded })]
     [InlineData(0x03, new[] { GuestEvent.CrashLoaded })]
-    [InlineData(0xFC, new GuestEvent[0])]
+    [InlineData(0x04, new[] { GuestEvent.PowerOff })]
+    [InlineData(0x05, new[] { GuestEvent.Panic })]
+    [InlineData(0x06, new[] { GuestEvent.CrashLoaded })]
+    [InlineData(0xF8, new GuestEvent[0])]
     public void Bits_are_events(int value, GuestEvent[] expected)
     {
         var events = new FakeEvents();
@@ -18,6 +21,6 @@ public sealed class PvpanicDeviceTests
         Assert.Empty(events.Seen);
         device.WriteByte(0, value);
         Assert.Equal(expected, events.Seen);
-        Assert.Equal(0x03, device.ReadByte(0));
+        Assert.Equal(0x07, device.ReadByte(0));
     }
 }
