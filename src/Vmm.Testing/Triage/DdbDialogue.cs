@@ -388,7 +388,8 @@ public sealed class DdbDialogue
             int blanks = end;
             while (blanks < line.Length && blanks - end < pager.Length && line[blanks] == ' ')
                 blanks++;
-            if (blanks - end == pager.Length)
+            // All of them, or as many as have come.
+            if (blanks - end == pager.Length || blanks == line.Length)
                 end = blanks;
             end = SkipAll(line, end, '\b');
             line = line[..at] + line[end..];

@@ -279,11 +279,13 @@ internal sealed class LinuxTitle
     /// <summary>What ran when the timer's interrupt found the stall; without one, what a backtrace shows.</summary>
     private List<string> StallNames()
     {
-        for (int i = _first; i < _lines.Count; i++)
+        // A few tries: each may look at all the rest.
+        for (int i = _first, tries = 0; i < _lines.Count && tries < 4; i++)
         {
             ReadOnlySpan<char> body = _lines[i].Body;
             if (!body.Contains("apic_timer_interrupt", StringComparison.Ordinal) && !body.Contains("el1h_64_irq+", StringComparison.Ordinal))
                 continue;
+            tries++;
             List<string> names = FramesFrom(i + 1, true, null);
             for (int j = i + 1; j < Math.Min(i + 4, _lines.Count); j++)
             {

@@ -158,6 +158,7 @@ public sealed class DdbDialogueTests
     // No echo at all: what would have been typed.
     [InlineData("ddb{0}> \nthe answer\nddb{0}> ", "set $lines = 0", "the answer\n")]
     [InlineData("ddb> ps\nddb>\nddb> ", "ps", "")]
+    [InlineData("ddb> ddb> ps\nthe answer\nddb> ", "ps", "the answer\n")]
     public void Noise_and_broken_lines_do_not_lead_astray(string session, string command, string text)
     {
         for (int seed = 0; seed < 50; seed++)
@@ -206,7 +207,7 @@ public sealed class DdbDialogueTests
         for (int answer = 0; answer < 3000; answer++)
         {
             dialogue.Line("ddb{0}> ps");
-            for (int line = 0; line < (answer < 40 ? 5000 : 3); line++)
+            for (int line = 0; line < (answer < 20 ? 4100 : 3); line++)
                 dialogue.Line(long2[answer % 2]);
         }
 
