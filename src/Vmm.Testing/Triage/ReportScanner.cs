@@ -4,6 +4,11 @@ namespace Vmm.Testing.Triage;
 /// Recognises the crash reports of Linux and OpenBSD kernels in a console, and cuts them out. What it is fed comes from a guest: every
 /// line takes time linear in its length, a report has at most 256 KiB and 4000 lines, a line at most 8 KiB, and nothing throws.
 /// Not safe for several threads at once.
+/// <para>
+/// A panic is a report of its own; where it only says what led to it (<c>Fatal exception</c>, <c>panic_on_warn set</c>), it is named after that
+/// report, so that the first report names the crash. Kernels before 5.11 panic on a warning before they have said anything of it: that is one
+/// report, a panic, named after the warning.
+/// </para>
 /// </summary>
 public sealed class ReportScanner
 {

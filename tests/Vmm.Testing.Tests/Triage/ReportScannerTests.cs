@@ -272,6 +272,32 @@ public sealed partial class ReportScannerTests
         Assert.Equal(ReportScanner.MaximumWaiting, reports);
     }
 
+    /// <summary>What would make a search begin again at every line.</summary>
+    [Theory]
+    [InlineData("rcu: INFO: rcu_preempt self-detected stall on CPU", "rcu: apic_timer_interrupt RIP: 0010:")]
+    [InlineData("WARNING: possible circular locking dependency detected", "is trying to acquire lock at: which became x at:")]
+    [InlineData("BUG: Bad page state in process x", "page last allocated Call Trace: [<0>] [<0>] [<")]
+    [InlineData("Oops: 0000 [#1]", "RIP: 0010:[<0>] [<0>] [<0>]")]
+    [InlineData("panic: kqueue knote kernel diagnostic assertion failed: file", "witness: sys_sys_sys_ f(f(f( at at at")]
+    public void Hostile_lines_take_no_longer_than_others(string first, string next)
+    {
+        string line = string.Concat(Enumerable.Repeat(next + " ", 8192 / next.Length));
+        var watch = System.Diagnostics.Stopwatch.StartNew();
+        foreach (string one in (string[])[line, next])
+        {
+            var scanner = new ReportScanner();
+            scanner.Line(first + " " + (one == line ? line : ""));
+            for (int i = 0; i < 5000; i++)
+                scanner.Line(one);
+            scanner.End();
+            while (scanner.TryTake(out GuestReport report))
+                AssertBounded(report);
+        }
+
+        // Half a second where nothing else runs; minutes if it were not linear.
+        Assert.True(watch.Elapsed < TimeSpan.FromSeconds(30), $"{watch.Elapsed}");
+    }
+
     private static void AssertBounded(GuestReport report)
     {
         Assert.InRange(Encoding.UTF8.GetByteCount(report.Text), 1, ReportCollectorLimits.Bytes);
