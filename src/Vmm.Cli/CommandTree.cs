@@ -99,12 +99,10 @@ internal static class CommandTree
         switch (command.Name)
         {
             case "run" or "config" or ExecCommand.Name:
-                if (command.Name == ExecCommand.Name)
-                {
-                    foreach (Option option in ExecCommand.Options)
-                        command.Options.Add(option);
-                }
-                bool every = args is null || !Array.TrueForAll(args, IsKnown);
+                Option[] own = command.Name == ExecCommand.Name ? [.. ExecCommand.Options] : [];
+                foreach (Option option in own)
+                    command.Options.Add(option);
+                bool every = args is null || !Array.TrueForAll(args, arg => IsKnown(arg) || Array.Exists(own, option => Names(arg, option.Name)));
                 foreach (OptionSchema option in VmConfig.Options)
                 {
                     if (!every && !Array.Exists(args!, arg => Names(arg, option.Name)))
