@@ -5,13 +5,15 @@
 #   scripts/lib/packages.sh missing GROUP...     print what is missing
 #
 # or source it and call packages_install / packages_missing / require_dotnet.
-# Groups: build (compile and link the program), tests (ABI and ACPI tests), guest-images, disks (disk images of guests), small-kernel, sandbox, all.
+# Groups: build (compile and link the program), run (what the program uses where it is there), fetch (what fetches it), tests (ABI and ACPI tests), guest-images, disks (disk images of guests), small-kernel, sandbox, all.
 # "a|b" names one package that has different names in different releases. Works on Debian 12 and 13, minimal roots included.
 
 packages_in_group() {
     case $1 in
         # libicu and libssl are what the .NET SDK itself needs; gcc links NativeAOT binaries where there is no clang.
         build) echo "ca-certificates libstdc++6 libssl3|libssl3t64 libicu72|libicu76 gcc libc6-dev zlib1g-dev" ;;
+        run) echo "liblz4-1 libzstd1 liblzma5" ;;
+        fetch) echo "curl ca-certificates" ;;
         tests) echo "gcc libc6-dev iproute2 acpica-tools liblz4-1 libzstd1 liblzma5" ;;
         guest-images) echo "busybox-static cpio gzip xz-utils zstd lz4 kmod gcc libc6-dev debian-archive-keyring ca-certificates" ;;
         disks) echo "mmdebstrap e2fsprogs debian-archive-keyring ca-certificates" ;;
@@ -20,7 +22,7 @@ packages_in_group() {
         sandbox) echo "qemu-system-x86 mmdebstrap busybox-static cpio e2fsprogs zstd xz-utils kmod gcc libc6-dev util-linux
                        libstdc++6 zlib1g liblz4-1 libzstd1 liblzma5 debian-archive-keyring ca-certificates" ;;
         all) for group in build tests guest-images disks small-kernel sandbox; do packages_in_group "$group"; done ;;
-        *) echo "packages.sh: '$1' is no package group; there are: build tests guest-images disks small-kernel sandbox all." >&2; return 2 ;;
+        *) echo "packages.sh: '$1' is no package group; there are: build run fetch tests guest-images disks small-kernel sandbox all." >&2; return 2 ;;
     esac
 }
 

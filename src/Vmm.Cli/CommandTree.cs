@@ -19,6 +19,7 @@ internal static class CommandTree
     internal static readonly (string Name, string Help)[] Commands =
     [
         ("run", "Start a machine and stay with it until it ends."),
+        ("test", "Boot guests and say whether they did what was expected of them."),
         (ExecCommand.Name, "Run one command in a guest kernel, on a directory or on this host's own tree."),
         ("check", "Tell what this host can do, and what to do where it cannot."),
         ("config", "Print the effective configuration as JSON that --config takes."),
@@ -63,6 +64,7 @@ internal static class CommandTree
     internal static int Execute(ParseResult parsed, string[] command) => parsed.CommandResult.Command.Name switch
     {
         "run" => RunCommand.Execute(Configuration(parsed)),
+        "test" => TestCommand.Execute(parsed),
         ExecCommand.Name => ExecCommand.Execute(parsed, command),
         "check" => CheckCommand.Execute(json: parsed.GetResult(JsonName) is OptionResult { Implicit: false }),
         "config" => ConfigCommand.Execute(Configuration(parsed)),
@@ -102,18 +104,17 @@ internal static class CommandTree
                 Option[] own = command.Name == ExecCommand.Name ? [.. ExecCommand.Options] : [];
                 foreach (Option option in own)
                     command.Options.Add(option);
-                bool every = args is null || !Array.TrueForAll(args, arg => IsKnown(arg) || Array.Exists(own, option => Names(arg, option.Name)));
-                foreach (OptionSchema option in VmConfig.Options)
+                AddMachineOptions(command, every: args is null || !Array.TrueForAll(args, arg => IsKnown(arg) || Array.Exists(own, option => Names(arg, option.Name))), args);
+                break;
+            case "test":
+                foreach ((string name, string? argument, bool repeats, string help) in TestCommand.Options)
+                    command.Options.Add(Make(name, argument, repeats, help));
+                command.Options.First(option => option.Name == "--jobs").Aliases.Add("-j");
+                AddMachineOptions(command, every: true, args);
+                command.Arguments.Add(new Argument<string[]>(TestCommand.FilesName)
                 {
-                    if (!every && !Array.Exists(args!, arg => Names(arg, option.Name)))
-                        continue;
-                    command.Options.Add(VmConfig.Repeats(option) ? Make<string[]>(option, ArgumentArity.OneOrMore) : Make<string>(option, ArgumentArity.ExactlyOne));
-                }
-                command.Options.Add(new Option<string>(ConfigName)
-                {
-                    Description = "A configuration in JSON; options and VMM_* variables go before it.",
-                    HelpName = "PATH",
-                    Arity = ArgumentArity.ExactlyOne,
+                    Description = "Files with tests, or directories of them; without any, the options describe one test.",
+                    Arity = ArgumentArity.ZeroOrMore,
                 });
                 break;
             case "check":
@@ -123,6 +124,29 @@ internal static class CommandTree
                 command.Arguments.Add(new Argument<string>(ShellName) { Description = "bash, zsh or fish." });
                 break;
         }
+    }
+
+    private static void AddMachineOptions(Command command, bool every, string[]? args)
+    {
+        foreach (OptionSchema option in VmConfig.Options)
+        {
+            if (every || Array.Exists(args!, arg => Names(arg, option.Name)))
+                command.Options.Add(VmConfig.Repeats(option) ? Make<string[]>(option, ArgumentArity.OneOrMore) : Make<string>(option, ArgumentArity.ExactlyOne));
+        }
+        command.Options.Add(new Option<string>(ConfigName)
+        {
+            Description = "A configuration in JSON; options and VMM_* variables go before it.",
+            HelpName = "PATH",
+            Arity = ArgumentArity.ExactlyOne,
+        });
+    }
+
+    private static Option Make(string name, string? argument, bool repeats, string help)
+    {
+        if (argument is null)
+            return new Option<bool>(name) { Description = help, Arity = ArgumentArity.Zero };
+        return repeats ? new Option<string[]>(name) { Description = help, HelpName = argument, Arity = ArgumentArity.OneOrMore, AllowMultipleArgumentsPerToken = false }
+            : new Option<string>(name) { Description = help, HelpName = argument, Arity = ArgumentArity.ExactlyOne };
     }
 
     /// <summary>Whether an argument is no option, or one of a machine's; for the help and for errors all options have to be there.</summary>

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Text;
+using Vmm.Testing;
 
 namespace Vmm.Cli;
 
@@ -13,6 +14,16 @@ internal static class HelpText
           vmm run --kernel vmlinuz --cpus boot=2 --memory size=512M --serial file=console.log
           vmm run --config vm.json --memory size=2G,hugepages=on
           VMM_MEMORY__SIZE=1G vmm run --kernel vmlinuz
+
+        """;
+
+    private const string TestExamples =
+        """
+        Examples:
+          vmm test --kernel vmlinuz --initramfs initramfs.cpio.gz --cmdline "console=ttyS0" --expect "login:" --forbid "BUG:" --timeout 60s
+          vmm test --kernel vmlinuz --initramfs i.cpio.gz --step 'wait=login:' --step 'send=root\n' --expect '# $' --hang 20s
+          vmm test tests/ --jobs 4 --report dir=out,junit=out/junit.xml
+          vmm test tests.json --matrix kernel=[bzImage-6.1,bzImage-6.12] --only 'boots*'
 
         """;
 
@@ -68,6 +79,14 @@ internal static class HelpText
                 text.Append($"  {code,-7}{meaning}\n");
         }
 
+        if (command.Name == "test")
+        {
+            text.Append("\nExit codes:\n");
+            foreach ((Verdict verdict, string name, int code, string meaning) in Verdicts.All)
+                text.Append($"  {code,-5}{name}: {meaning}\n");
+            text.Append($"  2    bad arguments or test files; nothing was run\n  {Verdicts.DifferentFailures}   tests failed in different ways\n");
+        }
+
         return text.ToString();
     }
 
@@ -75,6 +94,7 @@ internal static class HelpText
     {
         "completion" => "vmm completion bash|zsh|fish",
         "run" => "vmm run --kernel PATH [OPTION...]",
+        "test" => "vmm test [FILE|DIRECTORY...] [OPTION...]",
         ExecCommand.Name => "vmm exec --kernel PATH [OPTION...] -- COMMAND [ARGUMENT...]",
         _ => $"vmm {command.Name} [OPTION...]",
     };
@@ -82,6 +102,7 @@ internal static class HelpText
     private static string Examples(Command command, bool isRoot) => isRoot ? RunExamples + "\nvmm COMMAND --help tells more about a command.\n" : command.Name switch
     {
         "run" => RunExamples,
+        "test" => TestExamples,
         ExecCommand.Name => ExecExamples,
         "check" => "Examples:\n  vmm check\n  vmm check --json\n",
         "config" => "Examples:\n  vmm config --kernel vmlinuz --memory size=1G > vm.json\n  vmm run --config vm.json\n",

@@ -29,7 +29,7 @@ internal static class RunCommand
         });
         try
         {
-            made = new VirtualMachine(config, new Narrator(log), cancel.Token);
+            made = new VirtualMachine(config, new Narrator(log), cancel: cancel.Token);
         }
         catch (OperationCanceledException)
         {

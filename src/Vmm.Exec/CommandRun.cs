@@ -62,7 +62,7 @@ public sealed class CommandRun : IDisposable
         _error = new OutputPort(InitPlan.Ports[2], options.ErrorDescriptor);
         try
         {
-            _machine = new VirtualMachine(_guest.Configure(_initramfs.Path, _share.Socket), observer, cancel, [_input, _output, _error]);
+            _machine = new VirtualMachine(_guest.Configure(_initramfs.Path, _share.Socket), observer, [_input, _output, _error], cancel);
         }
         catch (VmmException e)
         {

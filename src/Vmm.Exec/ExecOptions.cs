@@ -53,7 +53,7 @@ public sealed record ExecOptions
     public bool IsVerbose { get; init; }
 
     /// <summary>What the command reads; -1 for nothing.</summary>
-    public int InputDescriptor { get; init; } = 0;
+    public int InputDescriptor { get; init; }
 
     /// <summary>Where what the command writes goes; -1 for nowhere.</summary>
     public int OutputDescriptor { get; init; } = 1;

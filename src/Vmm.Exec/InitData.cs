@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Buffers.Binary;
 using System.Text;
 
@@ -6,7 +7,7 @@ namespace Vmm.Exec;
 /// <summary>The data of the guest's init: texts and tables at addresses that are known while its code is made, and zeroes.</summary>
 internal sealed class InitData(ulong start)
 {
-    private readonly MemoryStream _bytes = new();
+    private readonly ArrayBufferWriter<byte> _bytes = new();
     private readonly Dictionary<string, ulong> _texts = [];
     private ulong _zeroes;
 
@@ -35,9 +36,9 @@ internal sealed class InitData(ulong start)
     /// <summary>Bytes, at a multiple of 8.</summary>
     internal ulong Bytes(ReadOnlySpan<byte> bytes)
     {
-        while (_bytes.Length % sizeof(ulong) != 0)
-            _bytes.WriteByte(0);
-        ulong address = start + (ulong)_bytes.Length;
+        while (_bytes.WrittenCount % sizeof(ulong) != 0)
+            _bytes.Write("\0"u8);
+        ulong address = start + (ulong)_bytes.WrittenCount;
         _bytes.Write(bytes);
         return address;
     }
@@ -57,5 +58,5 @@ internal sealed class InitData(ulong start)
     internal ulong Start => start;
 
     /// <summary>The data.</summary>
-    internal byte[] ToArray() => _bytes.ToArray();
+    internal byte[] ToArray() => _bytes.WrittenSpan.ToArray();
 }

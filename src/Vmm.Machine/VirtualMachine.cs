@@ -38,14 +38,14 @@ public sealed partial class VirtualMachine : IDisposable
     /// <summary>Checks the configuration and opens the consoles. The guest is made by <see cref="Run"/>.</summary>
     /// <param name="config">What to make; not changed.</param>
     /// <param name="observer">Told what happens meanwhile; null for nobody.</param>
-    /// <param name="cancel">Ends a wait for back-end processes, some of which connect when they like.</param>
     /// <param name="ports">
     /// The host's ends of named ports of the virtio console, at most <see cref="ConsoleDevice.MaximumPorts"/>; the caller's to end. A guest that ends
     /// by itself is waited for until they have taken all that it wrote.
     /// </param>
+    /// <param name="cancel">Ends a wait for back-end processes, some of which connect when they like.</param>
     /// <exception cref="VmmException">The configuration cannot be run, or a console cannot be opened.</exception>
     /// <exception cref="OperationCanceledException">It was cancelled; what had been opened is closed again.</exception>
-    public VirtualMachine(VmConfig config, IMachineObserver? observer = null, CancellationToken cancel = default, IReadOnlyList<ConsolePortEnd>? ports = null)
+    public VirtualMachine(VmConfig config, IMachineObserver? observer = null, IReadOnlyList<ConsolePortEnd>? ports = null, CancellationToken cancel = default)
         : this(config, observer, ports, null, cancel)
     {
     }
@@ -90,7 +90,7 @@ public sealed partial class VirtualMachine : IDisposable
         bool consolesStarted = false;
         while (true)
         {
-            using var life = new MachineLife(_config, _outside, () => LastConsoleLines, _bootTimer);
+            using var life = new MachineLife(_config, _outside, () => LastConsoleLines, () => Observer?.Panicked(), _bootTimer);
             using (_lock.Enter())
             {
                 if (_ended != null)

@@ -69,6 +69,17 @@ public sealed class VmConfigBuilder
         return this;
     }
 
+    /// <summary>Adds JSON text in the shape of such a file.</summary>
+    /// <param name="origin">Where it was written, for errors.</param>
+    /// <param name="json">UTF-8.</param>
+    /// <exception cref="VmmException">It is no JSON, or has a key that nobody knows.</exception>
+    public VmConfigBuilder AddJson(string origin, byte[] json)
+    {
+        ArgumentNullException.ThrowIfNull(json);
+        ConfigurationSources.AddJson(this, origin, json);
+        return this;
+    }
+
     /// <summary>Adds the environment's <c>VMM_*</c> variables; costs nothing but a look where there are none.</summary>
     /// <exception cref="VmmException">A variable names a section or key that nobody knows.</exception>
     public VmConfigBuilder AddEnvironment()
@@ -102,6 +113,7 @@ public sealed class VmConfigBuilder
         DebugExit = DebugExitConfig.From(FieldsOf(DebugExitConfig.Section)),
         Acpi = AcpiConfig.From(FieldsOf(AcpiConfig.Section)),
         OnReboot = RebootConfig.From(FieldsOf(RebootConfig.Section)),
+        OnPanic = PanicConfig.From(FieldsOf(PanicConfig.Section)),
         Log = LogConfig.From(FieldsOf(LogConfig.Section)),
         Bus = BusConfig.From(FieldsOf(BusConfig.Section)),
         IoThreads = IoThreadsConfig.From(FieldsOf(IoThreadsConfig.Section)),

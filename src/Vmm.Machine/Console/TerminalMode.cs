@@ -70,9 +70,10 @@ public sealed unsafe class TerminalMode : IDisposable
         }
     }
 
-    /// <summary>Puts the terminal back, and leaves it alone from now on: the process ends.</summary>
+    /// <summary>Puts the terminal back, its cursor too, and leaves it alone from now on: the process ends.</summary>
     public static void RestoreForGood()
     {
+        HiddenCursor.ShowForGood();
         lock (s_gate)
             s_final = true;
         RestoreNow();
