@@ -33,7 +33,9 @@ public sealed unsafe class StreamPortTests : IDisposable
         var port = new OutputPort("out", _pipe[1]);
         using var room = new AutoResetEvent(false);
         port.RoomAvailable = () => room.Set();
-        Task<byte[]> reader = Task.Run(ReadAll);
+        byte[] received = [];
+        var reader = new Thread(() => received = ReadAll());
+        reader.Start();
         for (int done = 0; done < sent.Length;)
         {
             int taken = port.TryWrite(sent.AsSpan(done, Math.Min(60_000, sent.Length - done)));
@@ -43,7 +45,8 @@ public sealed unsafe class StreamPortTests : IDisposable
         }
         port.Finish(CancellationToken.None);
         Close(1);
-        Assert.Equal(SHA256.HashData(sent), SHA256.HashData(reader.Result));
+        Assert.True(reader.Join(30_000));
+        Assert.Equal(SHA256.HashData(sent), SHA256.HashData(received));
     }
 
     [Fact]
@@ -81,17 +84,18 @@ public sealed unsafe class StreamPortTests : IDisposable
         using var device = new ConsoleDevice(new ConsoleConfig(), new OutputPort("console", -1), [loop], [port]);
         byte[] bytes = new byte[ConsoleDevice.InputCapacity + 1000];
         new Random(2).NextBytes(bytes);
-        Task writer = Task.Run(() =>
+        var writer = new Thread(() =>
         {
             fixed (byte* start = bytes)
                 Assert.Equal(bytes.Length, LibC.write(_pipe[1], start, (nuint)bytes.Length));
             Close(1);
         });
+        writer.Start();
         Assert.Empty(((ConsoleState)device.Save()).Ports[0].Input);
         Open(port);
         Assert.True(SpinWait.SpinUntil(() => ((ConsoleState)device.Save()).Ports[0].Input.Length == ConsoleDevice.InputCapacity, 30_000));
         Assert.Equal(bytes[..ConsoleDevice.InputCapacity], ((ConsoleState)device.Save()).Ports[0].Input);
-        Assert.True(writer.Wait(30_000));
+        Assert.True(writer.Join(30_000));
     }
 
     [Fact]
