@@ -6,11 +6,11 @@ using Vmm.Virtio.Devices.Console;
 namespace Vmm.Exec.Tests;
 
 /// <summary>What stands between a port and a descriptor: all bytes, their end, and somebody who stops reading.</summary>
-public sealed class StreamPortTests : IDisposable
+public sealed unsafe class StreamPortTests : IDisposable
 {
     private readonly int[] _pipe = new int[2];
 
-    public unsafe StreamPortTests()
+    public StreamPortTests()
     {
         fixed (int* pipe = _pipe)
             Assert.Equal(0, LibC.pipe2(pipe, LibC.O_CLOEXEC));
@@ -26,14 +26,16 @@ public sealed class StreamPortTests : IDisposable
     }
 
     [Fact]
-    public async Task All_output_arrives_at_somebody_slow()
+    public void All_output_arrives_at_somebody_slow()
     {
         byte[] sent = new byte[3 << 20];
         new Random(1).NextBytes(sent);
         var port = new OutputPort("out", _pipe[1]);
         using var room = new AutoResetEvent(false);
         port.RoomAvailable = () => room.Set();
-        Task<byte[]> reader = Task.Run(ReadAll);
+        byte[] received = [];
+        var reader = new Thread(() => received = ReadAll());
+        reader.Start();
         for (int done = 0; done < sent.Length;)
         {
             int taken = port.TryWrite(sent.AsSpan(done, Math.Min(60_000, sent.Length - done)));
@@ -43,7 +45,8 @@ public sealed class StreamPortTests : IDisposable
         }
         port.Finish(CancellationToken.None);
         Close(1);
-        Assert.Equal(SHA256.HashData(sent), SHA256.HashData(await reader));
+        Assert.True(reader.Join(30_000));
+        Assert.Equal(SHA256.HashData(sent), SHA256.HashData(received));
     }
 
     [Fact]
@@ -73,7 +76,7 @@ public sealed class StreamPortTests : IDisposable
     }
 
     [Fact]
-    public async Task Input_comes_to_its_end()
+    public void Input_comes_to_its_end()
     {
         // To a device without a guest: what it has room for waits there.
         using var loop = new EventLoop("input-test");
@@ -81,16 +84,18 @@ public sealed class StreamPortTests : IDisposable
         using var device = new ConsoleDevice(new ConsoleConfig(), new OutputPort("console", -1), [loop], [port]);
         byte[] bytes = new byte[ConsoleDevice.InputCapacity + 1000];
         new Random(2).NextBytes(bytes);
-        Task writer = Task.Run(() =>
+        var writer = new Thread(() =>
         {
-            Write(bytes);
+            fixed (byte* start = bytes)
+                Assert.Equal(bytes.Length, LibC.write(_pipe[1], start, (nuint)bytes.Length));
             Close(1);
         });
+        writer.Start();
         Assert.Empty(((ConsoleState)device.Save()).Ports[0].Input);
         Open(port);
         Assert.True(SpinWait.SpinUntil(() => ((ConsoleState)device.Save()).Ports[0].Input.Length == ConsoleDevice.InputCapacity, 30_000));
         Assert.Equal(bytes[..ConsoleDevice.InputCapacity], ((ConsoleState)device.Save()).Ports[0].Input);
-        await writer.WaitAsync(TimeSpan.FromSeconds(30));
+        Assert.True(writer.Join(30_000));
     }
 
     [Fact]
@@ -106,13 +111,7 @@ public sealed class StreamPortTests : IDisposable
     // As the device does it when the guest opens its end.
     private static void Open(InputPort port) => port.Opened();
 
-    private unsafe void Write(byte[] bytes)
-    {
-        fixed (byte* start = bytes)
-            Assert.Equal(bytes.Length, LibC.write(_pipe[1], start, (nuint)bytes.Length));
-    }
-
-    private unsafe byte[] ReadAll()
+    private byte[] ReadAll()
     {
         using var all = new MemoryStream();
         byte[] buffer = new byte[7777];
