@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-// A module that does to its kernel what boot tests want to see: insmod vmm-crash.ko what=warn|bug|oops|panic|spin|halt
+// A module that does to its kernel what boot tests want to see: insmod vmm-crash.ko what=warn|bug|oops|panic|spin|halt, or what=exit code=N
 #include <linux/delay.h>
+#include <linux/io.h>
 #include <linux/irqflags.h>
 #include <linux/kernel.h>
 #include <linux/module.h>
@@ -8,6 +9,9 @@
 
 static char *what = "";
 module_param(what, charp, 0);
+
+static uint code;
+module_param(code, uint, 0);
 
 static noinline void vmm_crash_warn(void) { WARN(1, "a warning that was asked for\n"); }
 
@@ -43,6 +47,8 @@ static int __init vmm_crash_init(void)
 		vmm_crash_spin();
 	else if (!strcmp(what, "halt"))
 		vmm_crash_halt();
+	else if (!strcmp(what, "exit"))
+		outl(code, 0xF4);
 	return -EINVAL;
 }
 

@@ -101,12 +101,10 @@ internal static class CommandTree
         switch (command.Name)
         {
             case "run" or "config" or ExecCommand.Name:
-                if (command.Name == ExecCommand.Name)
-                {
-                    foreach (Option option in ExecCommand.Options)
-                        command.Options.Add(option);
-                }
-                AddMachineOptions(command, every: args is null || !Array.TrueForAll(args, IsKnown), args);
+                Option[] own = command.Name == ExecCommand.Name ? [.. ExecCommand.Options] : [];
+                foreach (Option option in own)
+                    command.Options.Add(option);
+                AddMachineOptions(command, every: args is null || !Array.TrueForAll(args, arg => IsKnown(arg) || Array.Exists(own, option => Names(arg, option.Name))), args);
                 break;
             case "test":
                 foreach ((string name, string? argument, bool repeats, string help) in TestCommand.Options)

@@ -25,6 +25,10 @@ public sealed class CommandRun : IDisposable
     private volatile bool _shareEnded;
     private volatile bool _timedOut;
 
+    // Guards the machine against those who end it when it has ended.
+    private readonly Lock _gate = new();
+    private bool _isOver;
+
     /// <summary>Makes everything; the guest starts with <see cref="Run"/>.</summary>
     /// <param name="config">The machine. Its initramfs and file system of the root are made here.</param>
     /// <param name="options">What to run.</param>
@@ -42,7 +46,7 @@ public sealed class CommandRun : IDisposable
         _guest = new Guest(config, options);
         _plan = _guest.MakePlan();
         string program = VirtiofsDaemon.Find(options.Virtiofsd);
-        IReadOnlyList<string> arguments = _guest.ShareArguments(!options.IsWritable && VirtiofsDaemon.CanBeReadOnly(program));
+        IReadOnlyList<string> arguments = _guest.ShareArguments(VirtiofsDaemon.Help(program));
         _initramfs = Guest.MakeInitramfs(_plan);
         try
         {
@@ -76,6 +80,7 @@ public sealed class CommandRun : IDisposable
             _initramfs.Dispose();
             throw;
         }
+        // It could not stop what was not there.
         if (_shareEnded)
             _machine.Stop("");
     }
@@ -96,13 +101,24 @@ public sealed class CommandRun : IDisposable
     /// <param name="message">One sentence that says who did.</param>
     public void Stop(string message)
     {
-        _stop.Cancel();
-        _machine.Stop(message);
+        lock (_gate)
+        {
+            if (_isOver)
+                return;
+            _stop.Cancel();
+            _machine.Stop(message);
+        }
     }
 
     /// <inheritdoc/>
     public void Dispose()
     {
+        lock (_gate)
+        {
+            if (_isOver)
+                return;
+            _isOver = true;
+        }
         EndStreams();
         _machine.Dispose();
         _share.Dispose();
@@ -165,9 +181,14 @@ public sealed class CommandRun : IDisposable
 
     private void OnShareEnded()
     {
-        _shareEnded = true;
-        // It may not have been made yet; the constructor looks again.
-        _machine?.Stop("");
+        lock (_gate)
+        {
+            if (_isOver)
+                return;
+            _shareEnded = true;
+            // It may not have been made yet; the constructor looks again.
+            _machine?.Stop("");
+        }
     }
 
     private void OnTimeout()

@@ -89,8 +89,8 @@ internal sealed class Guest
     }
 
     /// <summary>What virtiofsd is to do.</summary>
-    /// <param name="canBeReadOnly">Whether it can, and should, be told not to write.</param>
-    internal IReadOnlyList<string> ShareArguments(bool canBeReadOnly)
+    /// <param name="help">What it says of its options.</param>
+    internal IReadOnlyList<string> ShareArguments(string help)
     {
         string sandbox = _options.Sandbox switch
         {
@@ -100,8 +100,14 @@ internal sealed class Guest
             _ => LibC.geteuid() == 0 ? "chroot" : "none",
         };
         List<string> arguments = ["--shared-dir", Path.GetFullPath(_options.Root), "--sandbox", sandbox, "--cache", "auto"];
-        if (canBeReadOnly)
+        if (_options.IsWritable)
+            return arguments;
+        // 1.13 and later can be kept from writing, whatever the guest does.
+        if (help.Contains("--readonly", StringComparison.Ordinal))
             arguments.Add("--readonly");
+        // What is mounted below the root would be mounted below it in the guest too, where an overlay does not go (EREMOTE).
+        if (help.Contains("--no-announce-submounts", StringComparison.Ordinal))
+            arguments.Add("--no-announce-submounts");
         return arguments;
     }
 
@@ -114,7 +120,7 @@ internal sealed class Guest
         if (_config.Payload.CommandLine.Length > 0)
             commandLine += " " + _config.Payload.CommandLine;
         // Without it back: who loses it has lost the guest's root.
-        var backEnd = new BackEndOptions(socket, null, false, null, false, null);
+        var backEnd = new BackEndOptions(socket, null, false, null, false, null) { IsBeingStarted = true };
         return _config with
         {
             Payload = _config.Payload with { Initramfs = initramfs, CommandLine = commandLine },

@@ -12,20 +12,20 @@ internal sealed partial class InitProgram
         Label streams = _a.CreateLabel(), drained = _a.CreateLabel(), told = _a.CreateLabel(), signalled = _a.CreateLabel();
 
         // Orphans are reaped all along.
-        _a.Label(ref again);
+        Mark(ref again);
         Call(Sys.Wait, ulong.MaxValue, _status, 0, 0);
         _a.cmp(eax, r12d);
         _a.je(ended);
         _a.cmp(rax, -Sys.NoChild);
         _a.jne(again);
-        _a.Label(ref ended);
+        Mark(ref ended);
         _a.mov(ebx, __dword_ptr[_status]);
 
         // What it left behind ends with it, and with that the pipes. A process that a broken kernel does not let die is not waited for.
         Call(Sys.Kill, ulong.MaxValue, Sys.SignalKill);
         Load(r14, 0);
         _a.mov(r13d, 1000);
-        _a.Label(ref reap);
+        Mark(ref reap);
         Call(Sys.Wait, ulong.MaxValue, _poll, Sys.NoHang, 0);
         _a.test(rax, rax);
         _a.jg(reap);
@@ -34,10 +34,10 @@ internal sealed partial class InitProgram
         _a.dec(r13d);
         _a.jnz(reap);
         Load(r14, _patience);
-        _a.Label(ref gone);
+        Mark(ref gone);
 
         // Without a limit: whoever reads the output on the host may be slow.
-        _a.Label(ref streams);
+        Mark(ref streams);
         _a.mov(edx, __dword_ptr[_remaining]);
         _a.test(edx, edx);
         _a.jz(drained);
@@ -47,7 +47,7 @@ internal sealed partial class InitProgram
         Call(Sys.Futex);
         _a.cmp(rax, -Sys.TimedOut);
         _a.jne(streams);
-        _a.Label(ref drained);
+        Mark(ref drained);
         Call(Sys.Synchronise);
 
         _a.mov(r15d, (uint)InitEnd.NotExecuted << 24);
@@ -60,9 +60,9 @@ internal sealed partial class InitProgram
         _a.movzx(eax, bh);
         _a.mov(r15d, (uint)InitEnd.Exited << 24);
         _a.jmp(told);
-        _a.Label(ref signalled);
+        Mark(ref signalled);
         _a.mov(r15d, (uint)InitEnd.Signalled << 24);
-        _a.Label(ref told);
+        Mark(ref told);
         _a.or(r15d, eax);
         _a.jmp(_finish);
     }
@@ -71,12 +71,12 @@ internal sealed partial class InitProgram
     private void Finish()
     {
         Label locked = _a.CreateLabel(), digit = _a.CreateLabel(), letter = _a.CreateLabel(), forever = _a.CreateLabel(), pause = _a.CreateLabel();
-        _a.Label(ref _failed);
+        Mark(ref _failed);
         _a.neg(eax);
         _a.movzx(eax, al);
         _a.or(r15d, eax);
 
-        _a.Label(ref _finish);
+        Mark(ref _finish);
         Call(Sys.PortPermission, ExitPort, 4, 1);
         _a.test(rax, rax);
         _a.jnz(locked);
@@ -84,9 +84,9 @@ internal sealed partial class InitProgram
         _a.mov(eax, r15d);
         _a.@out(dx, eax);
         // The machine ends now. Until it does, nothing is to happen to the ports: a kernel that goes down takes its devices with it.
-        _a.Label(ref locked);
+        Mark(ref locked);
         _a.mov(r13d, 500);
-        _a.Label(ref pause);
+        Mark(ref pause);
         _a.call(_sleep);
         _a.dec(r13d);
         _a.jnz(pause);
@@ -95,7 +95,7 @@ internal sealed partial class InitProgram
         ulong message = _data.Bytes(text);
         Load(rbx, message + 1 + (ulong)ConsoleMark.Length);
         _a.mov(r13d, 8);
-        _a.Label(ref digit);
+        Mark(ref digit);
         _a.rol(r15d, 4);
         _a.mov(eax, r15d);
         _a.and(eax, 0xF);
@@ -103,7 +103,7 @@ internal sealed partial class InitProgram
         _a.cmp(eax, '9');
         _a.jbe(letter);
         _a.add(eax, 'A' - '9' - 1);
-        _a.Label(ref letter);
+        Mark(ref letter);
         _a.mov(__byte_ptr[rbx], al);
         _a.inc(rbx);
         _a.dec(r13d);
@@ -113,7 +113,7 @@ internal sealed partial class InitProgram
         Call(Sys.Control, 2, Sys.TerminalDrain, 1);
         Call(Sys.Reboot, Sys.RebootMagic1, Sys.RebootMagic2, Sys.PowerOff, 0);
         Call(Sys.Reboot, Sys.RebootMagic1, Sys.RebootMagic2, Sys.Restart, 0);
-        _a.Label(ref forever);
+        Mark(ref forever);
         Call(Sys.Pause);
         _a.jmp(forever);
     }
@@ -121,7 +121,7 @@ internal sealed partial class InitProgram
     /// <summary>A few milliseconds.</summary>
     private void Sleep()
     {
-        _a.Label(ref _sleep);
+        Mark(ref _sleep);
         Call(Sys.Sleep, _pause, 0);
         _a.ret();
     }
@@ -130,11 +130,11 @@ internal sealed partial class InitProgram
     private void FindPort()
     {
         Label round = _a.CreateLabel(), next = _a.CreateLabel(), found = _a.CreateLabel();
-        _a.Label(ref _findPort);
+        Mark(ref _findPort);
         _a.mov(r13d, 15_000);
-        _a.Label(ref round);
+        Mark(ref round);
         _a.xor(r12d, r12d);
-        _a.Label(ref next);
+        Mark(ref next);
         _a.lea(rdi, __[rbp + r12]);
         _a.mov(rsi, r14);
         Load(rdx, 0);
@@ -148,7 +148,7 @@ internal sealed partial class InitProgram
         _a.dec(r13d);
         _a.jnz(round);
         _a.mov(rax, -Sys.NoDevice);
-        _a.Label(ref found);
+        Mark(ref found);
         _a.ret();
     }
 
@@ -156,9 +156,9 @@ internal sealed partial class InitProgram
     private void AwaitHost()
     {
         Label again = _a.CreateLabel(), open = _a.CreateLabel();
-        _a.Label(ref _awaitHost);
+        Mark(ref _awaitHost);
         _a.mov(r13d, 15_000);
-        _a.Label(ref again);
+        Mark(ref again);
         _a.mov(__dword_ptr[_poll], ebx);
         _a.mov(__dword_ptr[_poll + 4], (int)Sys.PollOut);
         Call(Sys.Poll, _poll, 1, 0);
@@ -169,7 +169,7 @@ internal sealed partial class InitProgram
         _a.dec(r13d);
         _a.jnz(again);
         _a.mov(rax, -Sys.TimedOut);
-        _a.Label(ref open);
+        Mark(ref open);
         _a.ret();
     }
 
@@ -177,8 +177,8 @@ internal sealed partial class InitProgram
     private void RelayOutward()
     {
         Label read = _a.CreateLabel(), write = _a.CreateLabel(), over = _a.CreateLabel();
-        _a.Label(ref _outward);
-        _a.Label(ref read);
+        Mark(ref _outward);
+        Mark(ref read);
         _a.mov(edi, r12d);
         _a.mov(rsi, r14);
         Load(rdx, RelayBuffer);
@@ -189,7 +189,7 @@ internal sealed partial class InitProgram
         _a.jle(over);
         _a.mov(ebx, eax);
         _a.mov(r15, r14);
-        _a.Label(ref write);
+        Mark(ref write);
         _a.mov(__dword_ptr[rbp], r13d);
         _a.mov(__dword_ptr[rbp + 4], (int)Sys.PollOut);
         _a.mov(rdi, rbp);
@@ -213,7 +213,7 @@ internal sealed partial class InitProgram
         _a.sub(ebx, eax);
         _a.jnz(write);
         _a.jmp(read);
-        _a.Label(ref over);
+        Mark(ref over);
         _a.mov(edi, r12d);
         Call(Sys.Close);
         _a.@lock.dec(__dword_ptr[_remaining]);
@@ -225,8 +225,8 @@ internal sealed partial class InitProgram
     private void RelayInward()
     {
         Label read = _a.CreateLabel(), write = _a.CreateLabel(), over = _a.CreateLabel();
-        _a.Label(ref _inward);
-        _a.Label(ref read);
+        Mark(ref _inward);
+        Mark(ref read);
         _a.mov(edi, r12d);
         _a.mov(rsi, r14);
         Load(rdx, RelayBuffer);
@@ -237,7 +237,7 @@ internal sealed partial class InitProgram
         _a.jle(over);
         _a.mov(ebx, eax);
         _a.mov(r15, r14);
-        _a.Label(ref write);
+        Mark(ref write);
         _a.mov(edi, r13d);
         _a.mov(rsi, r15);
         _a.mov(edx, ebx);
@@ -250,7 +250,7 @@ internal sealed partial class InitProgram
         _a.sub(ebx, eax);
         _a.jnz(write);
         _a.jmp(read);
-        _a.Label(ref over);
+        Mark(ref over);
         _a.mov(edi, r13d);
         Call(Sys.Close);
         Call(Sys.Exit, 0);

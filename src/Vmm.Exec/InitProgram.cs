@@ -35,6 +35,7 @@ internal sealed partial class InitProgram
     private Label _awaitHost;
     private Label _outward;
     private Label _inward;
+    private int _marked = -1;
     private readonly ulong _descriptors;
     private readonly ulong _poll;
     private readonly ulong _status;
@@ -109,7 +110,7 @@ internal sealed partial class InitProgram
             _a.je(next);
             if (module.IsNeeded)
                 CheckFailure();
-            _a.Label(ref next);
+            Mark(ref next);
             _a.mov(edi, r12d);
             Call(Sys.Close);
             Call(Sys.Unlink, _data.Text(InitPlan.ModulePath(i)));
@@ -123,7 +124,7 @@ internal sealed partial class InitProgram
         Begin(InitStep.MountShare);
         // The device may still be on its way: its bus is looked through by a thread of the kernel's.
         _a.mov(r13d, 1000);
-        _a.Label(ref again);
+        Mark(ref again);
         Mount(InitPlan.Tag, share, "virtiofs", _plan.IsCopyOnWrite ? Sys.MountReadOnly : 0, "");
         _a.test(rax, rax);
         _a.jns(mounted);
@@ -134,7 +135,7 @@ internal sealed partial class InitProgram
         _a.jnz(again);
         _a.mov(rax, -Sys.InvalidArgument);
         _a.jmp(_failed);
-        _a.Label(ref mounted);
+        Mark(ref mounted);
         if (_plan.IsCopyOnWrite)
         {
             Begin(InitStep.MountUpper);
@@ -195,7 +196,7 @@ internal sealed partial class InitProgram
             _a.jmp(_failed);
         else
             Call(Sys.ChangeDirectory, _data.Text("/"));
-        _a.Label(ref there);
+        Mark(ref there);
     }
 
     private void OpenPorts()
@@ -280,7 +281,7 @@ internal sealed partial class InitProgram
         }
         Load(rbx, _data.Pointers(_plan.Candidates));
         _a.mov(r12d, Sys.NoEntry);
-        _a.Label(ref next);
+        Mark(ref next);
         _a.mov(rdi, __qword_ptr[rbx]);
         _a.test(rdi, rdi);
         _a.jz(none);
@@ -296,16 +297,16 @@ internal sealed partial class InitProgram
         _a.jne(refused);
         // As execvp(3): there may be one further on that can be run, and else this is what is told.
         _a.mov(r12d, eax);
-        _a.Label(ref skip);
+        Mark(ref skip);
         _a.add(rbx, 8);
         _a.jmp(next);
-        _a.Label(ref refused);
+        Mark(ref refused);
         _a.mov(r12d, eax);
-        _a.Label(ref none);
+        Mark(ref none);
         _a.mov(__dword_ptr[_executeError], r12d);
         Call(Sys.Exit, 127);
 
-        _a.Label(ref parent);
+        Mark(ref parent);
         _a.mov(r12d, eax);
         foreach (int stream in new[] { 0, 1, 2 })
         {
@@ -327,6 +328,15 @@ internal sealed partial class InitProgram
     }
 
     private void Begin(InitStep step, int index = 0) => _a.mov(r15d, InitCode.Failure(step, index));
+
+    // An instruction can have one label.
+    private void Mark(ref Label label)
+    {
+        if (_a.Instructions.Count == _marked)
+            _a.nop();
+        _a.Label(ref label);
+        _marked = _a.Instructions.Count;
+    }
 
     private void CheckFailure()
     {

@@ -45,7 +45,10 @@ internal sealed unsafe class InputPort : ConsolePortEnd, IDisposable
     }
 
     /// <inheritdoc/>
-    protected override void OnOpened()
+    protected override void OnOpened() => Opened();
+
+    /// <summary>The guest reads it: so do we.</summary>
+    internal void Opened()
     {
         if (_fd >= 0 && Interlocked.Exchange(ref _started, 1) == 0)
             _reader.Start();

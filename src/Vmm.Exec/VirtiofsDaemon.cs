@@ -70,8 +70,9 @@ internal sealed class VirtiofsDaemon : IDisposable
             ?? throw VmmException.Host($"There is no virtiofsd on PATH, nor at {string.Join(" or ", s_places)}, to serve the guest's root; install it (Debian 13: apt install virtiofsd) or name it with --virtiofsd.");
     }
 
-    /// <summary>Whether it can be told not to write (1.13 and later can).</summary>
-    internal static bool CanBeReadOnly(string program)
+    /// <summary>What a program says of its options, which differ between its versions.</summary>
+    /// <exception cref="VmmException">It cannot be started.</exception>
+    internal static string Help(string program)
     {
         try
         {
@@ -81,7 +82,7 @@ internal sealed class VirtiofsDaemon : IDisposable
             Task<string> output = help.StandardOutput.ReadToEndAsync();
             if (!help.WaitForExit(HelpPatience))
                 help.Kill();
-            return (output.Result + errors.Result).Contains("--readonly", StringComparison.Ordinal);
+            return output.Result + errors.Result;
         }
         catch (Exception e) when (e is System.ComponentModel.Win32Exception or IOException)
         {

@@ -12,6 +12,11 @@ public interface IMachineObserver
     /// <summary>The guest rebooted, and the machine starts anew.</summary>
     void Restarting();
 
+    /// <summary>The guest's kernel reported a panic; where the configuration says so (on_panic=continue), it goes on.</summary>
+    void Panicked()
+    {
+    }
+
     /// <summary>A life of the machine has ended, and what it was made of is still there: <see cref="VirtualMachine.DescribeVcpus"/> tells where it stood. It is taken apart when this returns.</summary>
     /// <param name="exit">How it ended; a reboot too where the machine then starts anew.</param>
     void Ending(VmExit exit)

@@ -19,6 +19,7 @@ internal sealed class MachineLife : IVcpuObserver, IGuestEventSink, IDisposable
 {
     private readonly VmConfig _config;
     private readonly Func<string> _lastConsoleLines;
+    private readonly Action _panicked;
     private readonly MachineParts _parts;
     private readonly MachineDevices _devices;
 
@@ -26,10 +27,11 @@ internal sealed class MachineLife : IVcpuObserver, IGuestEventSink, IDisposable
     private readonly object _lock = new();
     private VmExit? _exit;
 
-    internal MachineLife(VmConfig config, MachineOutside outside, Func<string> lastConsoleLines, BootTimer bootTimer)
+    internal MachineLife(VmConfig config, MachineOutside outside, Func<string> lastConsoleLines, Action panicked, BootTimer bootTimer)
     {
         _config = config;
         _lastConsoleLines = lastConsoleLines;
+        _panicked = panicked;
         _parts = MachineParts.Create(config, outside.Virtio.PmemSizes, this);
         try
         {
@@ -129,6 +131,9 @@ internal sealed class MachineLife : IVcpuObserver, IGuestEventSink, IDisposable
                 End(new VmExit(VmExitReason.Reboot, "The guest rebooted."));
                 break;
             case GuestEvent.Panic:
+                _panicked();
+                if (_config.OnPanic.Action == PanicAction.Continue)
+                    break;
                 End(new VmExit(VmExitReason.Panic, "The guest's kernel panicked; its console says why."));
                 break;
             case GuestEvent.CrashLoaded:

@@ -140,7 +140,7 @@ internal sealed partial class VirtioRegistry
         // As a server it waits for as long as it takes: who connects may be started by hand.
         VhostUserBackEnd backEnd = asked.Exec is { } command
             ? OpenStarted(Open(BackEndProcess.Start(settings.Id, command, asked.Reconnect != null, _report)), settings)
-            : Open(VhostUserBackEnd.Open(settings, _report, settings.Server ? -1 : Patience, _cancel));
+            : Open(VhostUserBackEnd.Open(settings with { IsBeingStarted = asked.IsBeingStarted }, _report, settings.Server ? -1 : asked.IsBeingStarted ? StartPatience : Patience, _cancel));
         _backEnds.Add(backEnd);
         int? mappings = asked.SharedMemoryMappings;
         Add(settings.Id, options, 0, around => new VhostUserDevice(

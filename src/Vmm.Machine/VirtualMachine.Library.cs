@@ -135,6 +135,8 @@ public sealed partial class VirtualMachine : IAsyncDisposable
 
         public void Restarting() => options.Observer?.Restarting();
 
+        public void Panicked() => options.Observer?.Panicked();
+
         public void Ending(VmExit exit) => options.Observer?.Ending(exit);
 
         public void DeviceTrouble(string sentence) => options.Observer?.DeviceTrouble(sentence);

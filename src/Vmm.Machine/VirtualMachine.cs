@@ -90,7 +90,7 @@ public sealed partial class VirtualMachine : IDisposable
         bool consolesStarted = false;
         while (true)
         {
-            using var life = new MachineLife(_config, _outside, () => LastConsoleLines, _bootTimer);
+            using var life = new MachineLife(_config, _outside, () => LastConsoleLines, () => Observer?.Panicked(), _bootTimer);
             using (_lock.Enter())
             {
                 if (_ended != null)

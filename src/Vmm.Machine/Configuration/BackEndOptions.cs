@@ -16,6 +16,9 @@ public sealed record BackEndOptions(string? Socket, string? Exec, bool Server, i
     /// <summary>Between two tries, in milliseconds, where nothing is said.</summary>
     public const int DefaultReconnect = 100;
 
+    /// <summary>Whether a program was just started at the socket, which is listened at already: it gets the time that a start takes. Not a key: for who starts one.</summary>
+    public bool IsBeingStarted { get; init; }
+
     private const string Bit21 = "shmem-bit-21";
     private const int SlowestReconnect = 60_000;
     private const int MostMappings = 1 << 20;

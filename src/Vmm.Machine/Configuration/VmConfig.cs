@@ -32,6 +32,9 @@ public sealed record VmConfig
     /// <summary>What a reboot of the guest does.</summary>
     public RebootConfig OnReboot { get; init; } = new();
 
+    /// <summary>What a panic of the guest's kernel does.</summary>
+    public PanicConfig OnPanic { get; init; } = new();
+
     /// <summary>The program's own log.</summary>
     public LogConfig Log { get; init; } = new();
 
@@ -87,7 +90,7 @@ public sealed record VmConfig
         CpusConfig.Section, MemoryConfig.Section, PayloadConfig.Section, BootConfig.Section, ConsoleConfig.SerialSection,
         ConsoleConfig.DebugSection, AcpiConfig.Section, RebootConfig.Section, LogConfig.Section, BusConfig.Section, IoThreadsConfig.Section,
         DiskConfig.Section, NetConfig.Section, PmemConfig.Section, FsConfig.Section, GpuConfig.Section, VsockConfig.Section, VhostUserConfig.Section, ConsoleConfig.VirtioSection, RngConfig.Section, BalloonConfig.Section,
-        WatchdogConfig.Section, MetricsConfig.Section, DebugExitConfig.Section,
+        WatchdogConfig.Section, MetricsConfig.Section, DebugExitConfig.Section, PanicConfig.Section,
     ];
 
     /// <summary>Every option of the command line that sets something here, in the order of the help.</summary>
@@ -96,7 +99,7 @@ public sealed record VmConfig
         PayloadConfig.KernelOption, PayloadConfig.InitramfsOption, PayloadConfig.CommandLineOption, CpusConfig.Option, MemoryConfig.Option,
         DiskConfig.Option, NetConfig.Option, ConsoleConfig.SerialOption, ConsoleConfig.VirtioOption, ConsoleConfig.DebugOption, RngConfig.Option,
         BalloonConfig.Option, PmemConfig.Option, FsConfig.Option, GpuConfig.Option, VsockConfig.Option, VhostUserConfig.Option, WatchdogConfig.Option, BusConfig.Option, IoThreadsConfig.Option, BootConfig.Option,
-        AcpiConfig.Option, RebootConfig.Option, DebugExitConfig.Option, MetricsConfig.Option, LogConfig.LevelOption, LogConfig.FileOption, LogConfig.FormatOption,
+        AcpiConfig.Option, RebootConfig.Option, PanicConfig.Option, DebugExitConfig.Option, MetricsConfig.Option, LogConfig.LevelOption, LogConfig.FileOption, LogConfig.FormatOption,
     ];
 
     /// <summary>Whether an option may be given more than once.</summary>

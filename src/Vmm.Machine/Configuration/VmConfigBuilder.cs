@@ -113,6 +113,7 @@ public sealed class VmConfigBuilder
         DebugExit = DebugExitConfig.From(FieldsOf(DebugExitConfig.Section)),
         Acpi = AcpiConfig.From(FieldsOf(AcpiConfig.Section)),
         OnReboot = RebootConfig.From(FieldsOf(RebootConfig.Section)),
+        OnPanic = PanicConfig.From(FieldsOf(PanicConfig.Section)),
         Log = LogConfig.From(FieldsOf(LogConfig.Section)),
         Bus = BusConfig.From(FieldsOf(BusConfig.Section)),
         IoThreads = IoThreadsConfig.From(FieldsOf(IoThreadsConfig.Section)),

@@ -28,6 +28,7 @@ public static class VmConfigJson
             json.WriteString("debug_exit", config.DebugExit.ToOptionText());
             json.WriteString("acpi", config.Acpi.ToOptionText());
             json.WriteString("on_reboot", config.OnReboot.ToOptionText());
+            json.WriteString("on_panic", config.OnPanic.ToOptionText());
             json.WriteStartObject("log");
             json.WriteString("level", config.Log.LevelName);
             WriteIfSet(json, "file", config.Log.File);

@@ -46,6 +46,7 @@ internal sealed class Attempt : IConsoleListener, IMachineObserver
     private long _lastOutput;
     private int _limitedStep = -1;
     private int _reboots;
+    private bool _panicked;
     private string? _vcpus;
 
     /// <summary>Makes it; nothing happens yet.</summary>
@@ -105,14 +106,16 @@ internal sealed class Attempt : IConsoleListener, IMachineObserver
 
     private async Task RunMachineAsync(CancellationToken cancel)
     {
-        VirtualMachine machine = await VirtualMachine.StartAsync(_test.Config, new VirtualMachineOptions { Observer = this, Listener = this }, cancel).ConfigureAwait(false);
+        lock (_gate)
+            StartTimers();
+        VirtualMachine machine = await StartAsync(cancel).ConfigureAwait(false);
         await using (machine.ConfigureAwait(false))
         {
             lock (_gate)
             {
                 _machine = machine;
                 _watch.Begin(Elapsed);
-                StartTimers();
+                LimitStep();
             }
             _have.TrySetResult();
             AfterText();
@@ -123,6 +126,16 @@ internal sealed class Attempt : IConsoleListener, IMachineObserver
             machine.Stop("The test has its verdict.");
             Conclude(await ended.ConfigureAwait(false));
         }
+    }
+
+    /// <summary>Starts the machine, which the test's limits end too: it may wait for a back-end that does not come.</summary>
+    private async Task<VirtualMachine> StartAsync(CancellationToken cancel)
+    {
+        using var giveUp = CancellationTokenSource.CreateLinkedTokenSource(cancel);
+        Task<VirtualMachine> start = VirtualMachine.StartAsync(_test.Config, new VirtualMachineOptions { Observer = this, Listener = this }, giveUp.Token);
+        if (await Task.WhenAny(start, _decided.Task).ConfigureAwait(false) != start)
+            await giveUp.CancelAsync().ConfigureAwait(false);
+        return await start.ConfigureAwait(false);
     }
 
     void IConsoleListener.Line(TimeSpan at, string line)
@@ -158,6 +171,15 @@ internal sealed class Attempt : IConsoleListener, IMachineObserver
     {
     }
 
+    void IMachineObserver.Panicked()
+    {
+        lock (_gate)
+        {
+            _panicked = true;
+            _settleTimer?.Change(s_settled, Timeout.InfiniteTimeSpan);
+        }
+    }
+
     void IMachineObserver.Ending(VmExit exit)
     {
         // Between the start of the guest and the moment when this attempt knows its machine there are only instructions.
@@ -187,7 +209,7 @@ internal sealed class Attempt : IConsoleListener, IMachineObserver
                 _ = _machine.Console.SendAsync(text);
             if (_watch.Outcome != null)
                 Settle(_watch.Outcome);
-            if (_watch.IsCollecting)
+            if (_watch.IsCollecting || ((_panicked || _watch.PanicAsExpected) && _outcome == null))
                 _settleTimer?.Change(s_settled, Timeout.InfiniteTimeSpan);
             else if (_outcome != null && (_watch.Debugger.IsDone || (!_watch.Debugger.IsActive && _watch.Telling.Any())))
                 _afterwards.TrySetResult();
@@ -282,7 +304,11 @@ internal sealed class Attempt : IConsoleListener, IMachineObserver
     private void Flush()
     {
         lock (_gate)
+        {
             _watch.Flush();
+            if (_watch.Outcome == null && (_panicked || _watch.PanicAsExpected))
+                Settle(Judge(new VmExit(VmExitReason.Panic, "The guest's kernel panicked.")));
+        }
         AfterText();
     }
 
@@ -356,8 +382,9 @@ internal sealed class Attempt : IConsoleListener, IMachineObserver
             _watch.Flush();
             if (_watch.Outcome != null)
                 Settle(_watch.Outcome);
+            // Where it rebooted after its panic, that is not how it ended.
             if (_outcome == null)
-                Settle(Judge(exit));
+                Settle(Judge(_panicked && exit.Reason == VmExitReason.Reboot ? new VmExit(VmExitReason.Panic, "The guest's kernel panicked.") : exit));
             if (_outcome?.Verdict is Verdict.TripleFault or Verdict.KvmError && exit.Report != null)
                 _vcpus = exit.Report;
         }

@@ -140,6 +140,8 @@ public static class TestPlan
         config.CheckRunnable();
         if (config.Serial.Backend != ConsoleBackend.Tty && config.Console.Backend != ConsoleBackend.Tty)
             throw VmmException.Configuration($"{name}: there is no console to watch; leave --serial at tty, or give --console tty.");
+        // A panic is known by its report, which the kernel may only write after it told us.
+        config = config with { OnPanic = new PanicConfig(PanicAction.Continue) };
         if (spec.MaxReboots > 0)
             config = config with { OnReboot = new RebootConfig(RebootAction.Restart) };
         if (!spec.NmiOnHang || config.Payload.CommandLine.Contains("unknown_nmi_panic", StringComparison.Ordinal))

@@ -131,7 +131,7 @@ public sealed class DdbDialogue
             if (!_isLineAnswered)
                 ReachPrompt(_unfinished);
         }
-        else if (_unfinished.Length > 0 && IsActive)
+        else if (_unfinished.Length > 0 && IsActive && !DdbPrompt.IsStart(_unfinished))
         {
             TakeText(_unfinished);
         }
@@ -148,7 +148,11 @@ public sealed class DdbDialogue
         {
             if (!_isLineAnswered)
                 ReachPrompt(line);
-            TakeEcho(line[end..].Trim());
+            // An empty line at a prompt may leave another one beside it.
+            string echo = line[end..].Trim();
+            while (DdbPrompt.TryParse(echo, out _, out int next) && DdbPrompt.Find(echo) == 0)
+                echo = echo[next..].Trim();
+            TakeEcho(echo);
         }
         else if (IsActive && !isNothing)
         {
@@ -159,10 +163,9 @@ public sealed class DdbDialogue
     /// <summary>A prompt ends the answer before it; what is on its line before it belongs to that.</summary>
     private void ReachPrompt(string line)
     {
-        int at = DdbPrompt.Find(line);
-        string before = line[..at];
-        while (DdbPrompt.TryParse(before, out _, out int end) && end == before.Length)
-            before = before[..DdbPrompt.Find(before)];
+        if (!DdbPrompt.TryParse(line, out int cpu, out _))
+            return;
+        string before = line[..DdbPrompt.Find(line)];
         if (before.Length > 0 && IsActive)
             TakeText(before);
         Release();
@@ -170,7 +173,7 @@ public sealed class DdbDialogue
         if (!IsActive)
         {
             IsActive = true;
-            _ = DdbPrompt.TryParse(line, out _firstCpu, out _);
+            _firstCpu = cpu;
         }
 
         _state = State.Waiting;
@@ -267,16 +270,25 @@ public sealed class DdbDialogue
         _state = State.Answering;
         _command = command;
         _held.Clear();
-        // The last "trace" that may be meant is the one after the next change of CPU.
-        for (int i = _next; i <= Math.Max(_next, s_first.Length) + (2 * MaximumCpus); i++)
+        // A command out of order is somebody else's; those that are due stay due.
+        int place = Place(command);
+        if (place >= _next && (place == _next || place == _typed))
+            _next = place + 1;
+    }
+
+    /// <summary>Where in the script a command stands; -1 where it stands nowhere. Of the traces, the one that may be due.</summary>
+    private int Place(string command)
+    {
+        if (command == Trace)
         {
-            if (At(i) == command)
-            {
-                if (command != Trace || i <= _next + 1 || i < s_first.Length)
-                    _next = i + 1;
-                break;
-            }
+            if (_next < s_first.Length)
+                return Array.IndexOf(s_first, Trace);
+            return At(_typed < _next ? _next : _typed) == Trace ? Math.Max(_typed, _next) : -1;
         }
+
+        return command.StartsWith(SwitchCpu, StringComparison.Ordinal) && IsKnown(command)
+            ? s_first.Length + (2 * int.Parse(command.AsSpan(SwitchCpu.Length), NumberStyles.None, CultureInfo.InvariantCulture))
+            : Array.IndexOf(s_first, command);
     }
 
     private void Append(string line)
@@ -303,28 +315,26 @@ public sealed class DdbDialogue
     /// <summary>What to type at a prompt; null where all was said.</summary>
     private string? Next()
     {
-        if (_typed == _next && ++_tries >= MaximumTries)
-            _next++;
-        if (_next >= s_first.Length && !HasCpu())
-        {
-            IsDone = true;
+        // What was heard alone moves the script on, as in a log; what nothing comes back for is left out only here.
+        int place = Math.Max(_next, _typed);
+        if (place == _typed && ++_tries >= MaximumTries)
+            place++;
+        IsDone = place >= s_first.Length && !HasCpu(place);
+        if (IsDone)
             return null;
-        }
-
-        if (_typed != _next)
+        if (place != _typed)
             _tries = 0;
-        _typed = _next;
-        IsDone = false;
-        return At(_next);
+        _typed = place;
+        return At(place);
     }
 
     /// <summary>
     /// Whether there is another CPU to look at. The debugger refuses the one that it is on, which is the first prompt's until there was
     /// another, and those that are not there.
     /// </summary>
-    private bool HasCpu()
+    private bool HasCpu(int place)
     {
-        if (_firstCpu < 0 || _next >= s_first.Length + (2 * MaximumCpus) || _answers.Count >= MaximumAnswers)
+        if (_firstCpu < 0 || place >= s_first.Length + (2 * MaximumCpus) || _answers.Count >= MaximumAnswers)
             return false;
         if (_answers.Count == 0 || !_answers[^1].Command.StartsWith(SwitchCpu, StringComparison.Ordinal))
             return true;
@@ -378,7 +388,8 @@ public sealed class DdbDialogue
             int blanks = end;
             while (blanks < line.Length && blanks - end < pager.Length && line[blanks] == ' ')
                 blanks++;
-            if (blanks - end == pager.Length)
+            // All of them, or as many as have come.
+            if (blanks - end == pager.Length || blanks == line.Length)
                 end = blanks;
             end = SkipAll(line, end, '\b');
             line = line[..at] + line[end..];

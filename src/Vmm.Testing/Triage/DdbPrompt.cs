@@ -9,7 +9,7 @@ internal static class DdbPrompt
     /// <summary>Whether an unfinished line ends in a prompt that waits.</summary>
     public static bool Waits(ReadOnlySpan<char> line) => line.EndsWith("> ") && TryParse(line, out _, out int end) && end == line.Length;
 
-    /// <summary>Takes the last prompt in a line.</summary>
+    /// <summary>Takes the first prompt in a line.</summary>
     /// <param name="line">A line, finished or not.</param>
     /// <param name="cpu">The CPU that ddb is on; -1 where it says none.</param>
     /// <param name="end">Where what was typed begins.</param>
@@ -21,15 +21,21 @@ internal static class DdbPrompt
         return at >= 0 && TryParseAt(line[at..], out cpu, out int length) && (end = at + length) > 0;
     }
 
-    /// <summary>Where the last prompt of a line begins; -1 where there is none.</summary>
+    /// <summary>Whether a text may be the beginning of a prompt, and nothing else: where a console ends, it says nothing.</summary>
+    public static bool IsStart(ReadOnlySpan<char> text) =>
+        !text.IsEmpty && ("ddb".AsSpan().StartsWith(text) || (text.StartsWith("ddb{") && text[4..].TrimEnd('}').IndexOfAnyExceptInRange('0', '9') < 0 && text.Length <= 4 + MaximumDigits));
+
+    /// <summary>Where the first prompt of a line begins; -1 where there is none.</summary>
     public static int Find(ReadOnlySpan<char> line)
     {
-        for (int end = line.Length; ;)
+        for (int from = 0; ;)
         {
-            int at = line[..end].LastIndexOf("ddb");
-            if (at < 0 || TryParseAt(line[at..], out _, out _))
-                return at;
-            end = at + 2;
+            int at = line[from..].IndexOf("ddb");
+            if (at < 0)
+                return -1;
+            if (TryParseAt(line[(from + at)..], out _, out _))
+                return from + at;
+            from += at + 1;
         }
     }
 

@@ -35,6 +35,7 @@ internal sealed class LinuxCollector : ReportCollector
     private int _others;
     private int _wholeLines;
     private bool _isInit;
+    private ConsoleLine? _blank;
 
     /// <summary>Begins a report.</summary>
     /// <param name="start">What its first line says.</param>
@@ -174,9 +175,17 @@ internal sealed class LinuxCollector : ReportCollector
         bool shaped = LinuxLines.IsStall(body) || LinuxLines.IsCommon(body);
         if (_isWhole && !shaped)
         {
-            Finish();
+            // A blank line belongs to what follows, if that belongs to it.
+            if (body.Trim().IsEmpty && _blank == null)
+                _blank = line;
+            else
+                Finish();
             return;
         }
+
+        if (_blank is ConsoleLine blank)
+            AddOwn(blank);
+        _blank = null;
 
         _allCpus |= body.StartsWith("Sending NMI ");
         TakeStrictly(line, shaped);

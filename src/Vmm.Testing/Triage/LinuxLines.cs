@@ -29,7 +29,7 @@ internal static class LinuxLines
         "rcu: ", "rcu:\t", "Sending NMI ", "NMI backtrace for cpu", "task:", "Task dump for CPU", "Showing ", "workqueue ", "pwq ", "in-flight: ", "pending: ",
         "delayed: ", "inactive: ", "pool ", "Not tainted ", "Tainted: ", "\"echo 0 > /proc/sys/kernel/hung_task_timeout_secs\"", "(detected by ", "(t=", "INFO: NMI handler ",
         "INFO: lockdep is turned off", "Future hung task reports are suppressed", "INFO: task ", "Blocked by coredump", "rcu_tasks", "blocking rcu_node structures",
-        "Stack dump where ", "INFO: Stall ended before state dump start", "watchdog: CPU", "CPU#", "Rebooting in ",
+        "Stack dump where ", "INFO: Stall ended before state dump start", "watchdog: CPU", "CPU#", "BUG: workqueue lockup",
     ];
 
     private static readonly string[] s_memory =
@@ -58,6 +58,11 @@ internal static class LinuxLines
     /// <summary><c>------------[ cut here ]------------</c>.</summary>
     public static bool IsCutHere(ReadOnlySpan<char> body) => body.StartsWith("------------[ cut here ]");
 
+    /// <summary>What is said of the data before <c>cut here</c>, which only says where the code is.</summary>
+    public static bool IsExplanation(ReadOnlySpan<char> body) =>
+        body.StartsWith("list_add corruption") || body.StartsWith("list_del corruption") || body.StartsWith("usercopy: ") || body.StartsWith("kernel tried to execute ")
+        || body.StartsWith("unable to execute userspace code") || body.StartsWith("kasan: GPF ");
+
     /// <summary>Another boot's first words.</summary>
     public static bool IsBoot(ReadOnlySpan<char> body) =>
         body.StartsWith("Linux version ") || body.StartsWith("early console in ") || body.StartsWith("SeaBIOS (version") || body.StartsWith("Decompressing Linux")
@@ -81,7 +86,7 @@ internal static class LinuxLines
     /// <summary>Something that is in reports of all kinds, trace and registers included.</summary>
     public static bool IsCommon(ReadOnlySpan<char> body) => StartsWithAny(body.TrimStart(), s_common) || IsTrace(body);
 
-    public static bool IsOops(ReadOnlySpan<char> body) => StartsWithAny(body.TrimStart(), s_oops);
+    public static bool IsOops(ReadOnlySpan<char> body) => StartsWithAny(body.TrimStart(), s_oops) || (body.StartsWith("[") && body.Contains("] pgd=", StringComparison.Ordinal));
 
     public static bool IsStall(ReadOnlySpan<char> body) => StartsWithAny(body.TrimStart(), s_stall) || IsHeldLock(body) || IsRuler(body);
 

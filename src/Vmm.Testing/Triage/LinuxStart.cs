@@ -180,7 +180,7 @@ internal readonly record struct LinuxStart(ReportKind Kind, LinuxShape Shape, Li
     public static bool IsException(ReadOnlySpan<char> body)
     {
         int mark = body[..Math.Min(body.Length, 256)].IndexOf(" [#");
-        if (mark < 5 || body.Length <= mark + 3 || !char.IsAsciiDigit(body[mark + 3]) || body[0] == ' ')
+        if (mark < 5 || body.Length <= mark + 3 || !char.IsAsciiDigit(body[mark + 3]) || !char.IsAsciiLetter(body[0]))
             return false;
         int digits = mark;
         while (digits > 0 && char.IsAsciiHexDigit(body[digits - 1]))

@@ -57,8 +57,8 @@ internal sealed class LinuxTitle
     {
         LinuxSubject.Panic => Panic(),
         LinuxSubject.Kasan => Kasan(),
-        LinuxSubject.Kmsan => In("KMSAN: " + Before(After(Head, "BUG: KMSAN: "), " in "), Pick(FramesFrom(_first + 1, false, HeadFunction(" in ")), "alloc_skb", "netlink_ack", "netlink_rcv_skb",
-            "_encrypt$", "^crypto_", "^cipher_", "^drbg_", "^rng_")),
+        LinuxSubject.Kmsan => In("KMSAN: " + Before(After(Head, "BUG: KMSAN: "), " in "), Pick(FramesFrom(_first + 1, false, null), "alloc_skb", "netlink_ack", "netlink_rcv_skb",
+            "_encrypt$", "^crypto_", "^cipher_", "^drbg_", "^rng_") ?? HeadFunction(" in ")),
         LinuxSubject.Kfence => In("KFENCE: " + Before(After(Head, "BUG: KFENCE: "), " in "), Pick(FramesFrom(_first + 1, false, HeadFunction(" in ")))),
         LinuxSubject.Kcsan => "KCSAN: " + After(Head, "BUG: KCSAN: ").ToString(),
         LinuxSubject.Ubsan => Ubsan(),
@@ -279,11 +279,13 @@ internal sealed class LinuxTitle
     /// <summary>What ran when the timer's interrupt found the stall; without one, what a backtrace shows.</summary>
     private List<string> StallNames()
     {
-        for (int i = _first; i < _lines.Count; i++)
+        // A few tries: each may look at all the rest.
+        for (int i = _first, tries = 0; i < _lines.Count && tries < 4; i++)
         {
             ReadOnlySpan<char> body = _lines[i].Body;
             if (!body.Contains("apic_timer_interrupt", StringComparison.Ordinal) && !body.Contains("el1h_64_irq+", StringComparison.Ordinal))
                 continue;
+            tries++;
             List<string> names = FramesFrom(i + 1, true, null);
             for (int j = i + 1; j < Math.Min(i + 4, _lines.Count); j++)
             {

@@ -11,9 +11,6 @@ internal static class OpenBsdLines
         "dumping to dev", "trap type ", "gsbase ", "fatal ", "kernel: ", "uvm_fault(", "panic: ", "WARNING: SPL NOT LOWERED", "acquiring duplicate lock", "data modified on freelist",
     ];
 
-    /// <summary>ddb's prompt with what was typed at it, if any.</summary>
-    public static bool IsPrompt(ReadOnlySpan<char> body) => DdbPrompt.TryParse(body, out _, out _) && DdbPrompt.Find(body) == 0;
-
     /// <summary>What the kernel says last before ddb takes over.</summary>
     public static bool IsLastBeforeDdb(ReadOnlySpan<char> body) => body.StartsWith("reports.  Insufficient info");
 

@@ -4,6 +4,11 @@ namespace Vmm.Testing.Triage;
 /// Recognises the crash reports of Linux and OpenBSD kernels in a console, and cuts them out. What it is fed comes from a guest: every
 /// line takes time linear in its length, a report has at most 256 KiB and 4000 lines, a line at most 8 KiB, and nothing throws.
 /// Not safe for several threads at once.
+/// <para>
+/// A panic is a report of its own; where it only says what led to it (<c>Fatal exception</c>, <c>panic_on_warn set</c>), it is named after that
+/// report, so that the first report names the crash. Kernels before 5.11 panic on a warning before they have said anything of it: that is one
+/// report, a panic, named after the warning.
+/// </para>
 /// </summary>
 public sealed class ReportScanner
 {
@@ -24,7 +29,7 @@ public sealed class ReportScanner
 
     private readonly List<ReportCollector> _open = [];
     private readonly Queue<GuestReport> _waiting = new();
-    private readonly List<ConsoleLine> _introduction = [];
+    private readonly List<List<ConsoleLine>> _introductions = [];
     private readonly Causes _causes = new();
     private long _lastTime = -1;
     private bool _isLinux;
@@ -74,7 +79,7 @@ public sealed class ReportScanner
     private void Reboot()
     {
         End();
-        _introduction.Clear();
+        _introductions.Clear();
         _causes.Clear();
         _lastTime = -1;
         _isLinux = false;
@@ -104,9 +109,10 @@ public sealed class ReportScanner
                 collector.Finish();
         }
 
-        bool introduced = _introduction.Count > 0 && _introduction[0].Caller == line.Caller && _introduction[0].IsTimed == line.IsTimed;
-        _open.Add(new LinuxCollector(start, line, introduced ? _introduction : [], _causes));
-        _introduction.Clear();
+        List<ConsoleLine>? introduction = FindIntroduction(line);
+        _open.Add(new LinuxCollector(start, line, introduction ?? [], _causes));
+        if (introduction != null)
+            _introductions.Remove(introduction);
     }
 
     private void GoOn(in ConsoleLine line)
@@ -130,28 +136,42 @@ public sealed class ReportScanner
         Introduce(line, isCut || (!isTaken && LinuxLines.IsRuler(body)));
     }
 
+    /// <summary>Keeps what may introduce a report: what comes after <c>cut here</c> and the like, by the same writer.</summary>
     private void Introduce(in ConsoleLine line, bool begins)
     {
-        if (begins)
-            _introduction.Clear();
-        else if (_introduction.Count == 0 || _introduction[0].Caller != line.Caller || _introduction[0].IsTimed != line.IsTimed)
-            return;
-        if (_introduction.Count < MaximumIntroduction)
-            _introduction.Add(line);
-        else
-            _introduction.Clear();
+        List<ConsoleLine>? introduction = FindIntroduction(line);
+        bool explains = LinuxLines.IsExplanation(line.Body);
+        bool goesOn = introduction?.Count == 1 && LinuxLines.IsCutHere(line.Body) && LinuxLines.IsExplanation(introduction[0].Body);
+        if (introduction != null && ((begins && !goesOn) || explains || introduction.Count == MaximumIntroduction))
+        {
+            _introductions.Remove(introduction);
+            introduction = null;
+        }
+
+        if (introduction != null)
+        {
+            introduction.Add(line);
+        }
+        else if (begins || explains)
+        {
+            if (_introductions.Count == MaximumOpen)
+                _introductions.RemoveAt(0);
+            _introductions.Add([line]);
+        }
     }
+
+    private List<ConsoleLine>? FindIntroduction(ConsoleLine line) =>
+        _introductions.Find(lines => lines[0].Caller == line.Caller && lines[0].IsTimed == line.IsTimed);
 
     /// <summary>A line that may be OpenBSD's; false where it is nothing of its reports.</summary>
     private bool OpenBsd(in ConsoleLine line)
     {
         ReadOnlySpan<char> body = line.Body;
         OpenBsdCollector? current = _open.Count > 0 && !_open[^1].IsFinished ? _open[^1] as OpenBsdCollector : null;
-        if (OpenBsdLines.IsPrompt(body))
+        if (DdbPrompt.TryParse(body, out _, out int end) && DdbPrompt.Find(body) == 0)
         {
             current?.Finish();
             // What ddb prints is no new report, until it is told to go on.
-            _ = DdbPrompt.TryParse(body, out _, out int end);
             _inDdb = !(body[end..].Trim() is "c" or "continue" || body[end..].StartsWith("boot "));
             return true;
         }

@@ -30,7 +30,7 @@ internal sealed class SymbolFile : IDisposable
         SafeFileHandle? handle = null;
         try
         {
-            // Looks before opening: opening a FIFO would wait for a writer. Regular files are those without any of these.
+            // Looks before opening: opening a FIFO would wait for a writer. Only regular files have a length.
             FileAttributes attributes = File.GetAttributes(path);
             if ((attributes & FileAttributes.Directory) != 0)
                 throw VmmException.Configuration($"The symbol file {path} is a directory; give the kernel's System.map or vmlinux.");

@@ -46,29 +46,36 @@ internal sealed class SymbolTableBuilder
     /// <summary>The addresses, rising, each once; where the names of the functions begin, -1 where there is none; the names, each with a NUL.</summary>
     public (ulong[] Addresses, int[] Names, byte[] Text) Build()
     {
-        // Highest rank first, then the order in the file: the outcome does not depend on how the sort treats equals.
-        _symbols.Sort(static (a, b) => a.Address != b.Address ? a.Address.CompareTo(b.Address) : a.Rank != b.Rank ? b.Rank.CompareTo(a.Rank) : a.Name.CompareTo(b.Name));
+        _symbols.Sort(Compare);
+        var addresses = new ulong[_symbols.Count];
+        var names = new int[_symbols.Count];
         int count = 0;
-        for (int i = 0; i < _symbols.Count; i++)
+        foreach ((ulong address, _, int name) in _symbols)
         {
-            if (IsKept(i))
-                count++;
-        }
-
-        var addresses = new ulong[count];
-        var names = new int[count];
-        for (int i = 0, kept = 0; i < _symbols.Count; i++)
-        {
-            if (!IsKept(i))
+            // The first at its address counts; an end after an end says nothing.
+            if (count > 0 && (addresses[count - 1] == address || (name < 0 && names[count - 1] < 0)))
                 continue;
-            addresses[kept] = _symbols[i].Address;
-            names[kept++] = _symbols[i].Name;
+            addresses[count] = address;
+            names[count++] = name;
         }
 
-        return (addresses, names, _text.AsSpan(0, _textLength).ToArray());
+        return (addresses[..count], names[..count], _text[.._textLength]);
     }
 
-    private bool IsKept(int index) => index == 0 || _symbols[index].Address != _symbols[index - 1].Address;
+    /// <summary>By address; at one address the highest rank first, then by name: the order in the file does not matter.</summary>
+    private int Compare((ulong Address, int Rank, int Name) a, (ulong Address, int Rank, int Name) b)
+    {
+        int order = a.Address.CompareTo(b.Address);
+        if (order == 0)
+            order = b.Rank.CompareTo(a.Rank);
+        return order != 0 || a.Name < 0 || b.Name < 0 ? order : NameAt(a.Name).SequenceCompareTo(NameAt(b.Name));
+    }
+
+    private ReadOnlySpan<byte> NameAt(int start)
+    {
+        ReadOnlySpan<byte> rest = _text.AsSpan(start);
+        return rest[..rest.IndexOf((byte)0)];
+    }
 
     private static int Underscores(ReadOnlySpan<byte> name)
     {

@@ -5,7 +5,7 @@ using Vmm.Sandbox;
 namespace Vmm.Boot.Tests.Ci;
 
 /// <summary>The steps of a pipeline with the vmm binary and a guest: on this host's KVM where it can, in the sandbox where not.</summary>
-public sealed class CiBootTests : IAsyncLifetime
+public sealed class CiBootTests : IAsyncLifetime, IDisposable
 {
     private const string Image = "debian-12";
 
@@ -34,11 +34,9 @@ public sealed class CiBootTests : IAsyncLifetime
         _where = output.TrimEnd('\n');
     }
 
-    public Task DisposeAsync()
-    {
-        _ci.Dispose();
-        return Task.CompletedTask;
-    }
+    public Task DisposeAsync() => Task.CompletedTask;
+
+    public void Dispose() => _ci.Dispose();
 
     [SkippableFact]
     public async Task A_guest_that_does_what_it_should_passes()

@@ -42,6 +42,12 @@ public sealed class VirtioHost : IAsyncLifetime
     /// <summary>A file or directory for a test's own use, on the machine where the guests run; in memory.</summary>
     public string Scratch => _boot.Scratch;
 
+    /// <summary>The vmm binary, where the guests run.</summary>
+    public string Binary => _boot.Binary;
+
+    /// <summary>The kernel of a guest image, where the guests run.</summary>
+    public string Kernel(string image) => _boot.Image(image, "vmlinuz");
+
     /// <inheritdoc/>
     public async Task InitializeAsync()
     {

@@ -143,7 +143,7 @@ public sealed class TestRunTests : IDisposable
     {
         string kernel = Path.Combine(_folder, $"kernel-{Guid.NewGuid():n}");
         File.WriteAllBytes(kernel, GuestProgram.Elf(guest));
-        var config = new VmConfig { Payload = new PayloadConfig(kernel), Memory = new MemoryConfig(64 * ByteSize.MiB), DebugExit = new DebugExitConfig(true) };
+        var config = new VmConfig { Payload = new PayloadConfig(kernel), Memory = new MemoryConfig(64 * ByteSize.MiB), DebugExit = new DebugExitConfig(true), OnPanic = new PanicConfig(PanicAction.Continue) };
         if (spec.MaxReboots > 0)
             config = config with { OnReboot = new RebootConfig(RebootAction.Restart) };
         return new TestCase(name, "test", [], spec, config, "vmm test");

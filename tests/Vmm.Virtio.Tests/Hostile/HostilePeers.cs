@@ -1,5 +1,6 @@
 using Vmm.Core.Events;
 using Vmm.Devices;
+using Vmm.Virtio.Devices.Console;
 using Vmm.Virtio.Devices.Net;
 using Vmm.Virtio.Queues;
 
@@ -21,6 +22,26 @@ internal sealed class MoodySink : IBufferedCharacterSink
             return call % 5 == 0 ? Math.Min(data.Length, 3) : data.Length;
         RoomAvailable?.Invoke();
         return 0;
+    }
+}
+
+/// <summary>What is behind a port: moody too, with a little input, and hung up now and then.</summary>
+internal sealed class MoodyPort(string name) : ConsolePortEnd(name)
+{
+    private readonly MoodySink _sink = new();
+    private int _opened;
+
+    public override int TryWrite(ReadOnlySpan<byte> data)
+    {
+        _sink.RoomAvailable = RoomAvailable;
+        return _sink.TryWrite(data);
+    }
+
+    protected internal override void OnOpened()
+    {
+        Receive("input"u8);
+        if (++_opened % 16 == 0)
+            HangUp();
     }
 }
 

@@ -29,6 +29,7 @@ public static class HostileTargets
         new("echo 7", scene => new EchoDevice(scene.Loops, queues: 7, queueSize: 32)),
         new("rng", scene => new RngDevice(new RngConfig(), scene.Loops)),
         new("console", scene => new ConsoleDevice(new ConsoleConfig(), new MoodySink(), scene.Loops)),
+        new("console with ports", scene => new ConsoleDevice(new ConsoleConfig(), new MoodySink(), scene.Loops, [new MoodyPort("a"), new MoodyPort("b")])),
         new("balloon", scene => new BalloonDevice(new BalloonConfig { DeflateOnOom = true, FreePageReporting = true }, scene.Loops), TakesMemory: true),
         new("block", scene => Block(scene, BlockEngineKind.Auto)),
         new("block sync", scene => Block(scene, BlockEngineKind.Sync)),

@@ -100,16 +100,19 @@ before=$answer
 check rebind_block rebinds virtio_blk "$block_device" $disk
 check rebind_net rebinds virtio_net "$net_device" /sys/class/net/eth0
 check rebind_rng rebinds virtio_rng "$rng_device" "/sys/bus/virtio/drivers/virtio_rng/$rng_device"
-# Requests in flight end, one way or the other. The driver leaves once there are some: a fio that starts while the disk is away would make a file
+# Requests in flight end, one way or the other. The driver leaves once fio is at work: one that starts while the disk is away would make a file
 # of its name. It comes back when fio has let go of the old disk, whose name the new one takes then.
-flying() { awk '{ exit !($1 > 0) }' "/sys/block/${disk#/dev/}/inflight"; }
+reads() { read -r reads rest < "/sys/block/${disk#/dev/}/stat"; }
+at_work() { reads && [ "$reads" -gt $((before_load + 100)) ]; }
 gone() { ! kill -0 "$1" 2>/dev/null || grep -q '^State:.*Z' "/proc/$1/status"; }
 under_load() {
     count=0
     while [ $count -lt 3 ]; do
+        reads
+        before_load=$reads
         fio --name=load --filename=$disk --ioengine=libaio --direct=1 --iodepth=32 --rw=randread --bs=4k --time_based --runtime=60 --size=16M --minimal --thread --allow_file_create=0 > /dev/null 2>&1 &
         load=$!
-        eventually flying || { echo "nothing is in flight"; return 1; }
+        eventually at_work || { echo "fio does not begin"; return 1; }
         echo "$block_device" > /sys/bus/virtio/drivers/virtio_blk/unbind || return 1
         # It ends when its requests have, one way or the other.
         kill -KILL $load
