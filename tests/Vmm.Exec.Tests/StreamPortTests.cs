@@ -6,11 +6,11 @@ using Vmm.Virtio.Devices.Console;
 namespace Vmm.Exec.Tests;
 
 /// <summary>What stands between a port and a descriptor: all bytes, their end, and somebody who stops reading.</summary>
-public sealed unsafe class StreamPortTests : IDisposable
+public sealed class StreamPortTests : IDisposable
 {
     private readonly int[] _pipe = new int[2];
 
-    public StreamPortTests()
+    public unsafe StreamPortTests()
     {
         fixed (int* pipe = _pipe)
             Assert.Equal(0, LibC.pipe2(pipe, LibC.O_CLOEXEC));
@@ -26,7 +26,7 @@ public sealed unsafe class StreamPortTests : IDisposable
     }
 
     [Fact]
-    public void All_output_arrives_at_somebody_slow()
+    public async Task All_output_arrives_at_somebody_slow()
     {
         byte[] sent = new byte[3 << 20];
         new Random(1).NextBytes(sent);
@@ -43,7 +43,7 @@ public sealed unsafe class StreamPortTests : IDisposable
         }
         port.Finish(CancellationToken.None);
         Close(1);
-        Assert.Equal(SHA256.HashData(sent), SHA256.HashData(reader.Result));
+        Assert.Equal(SHA256.HashData(sent), SHA256.HashData(await reader));
     }
 
     [Fact]
@@ -73,7 +73,7 @@ public sealed unsafe class StreamPortTests : IDisposable
     }
 
     [Fact]
-    public void Input_comes_to_its_end()
+    public async Task Input_comes_to_its_end()
     {
         // To a device without a guest: what it has room for waits there.
         using var loop = new EventLoop("input-test");
@@ -83,15 +83,14 @@ public sealed unsafe class StreamPortTests : IDisposable
         new Random(2).NextBytes(bytes);
         Task writer = Task.Run(() =>
         {
-            fixed (byte* start = bytes)
-                Assert.Equal(bytes.Length, LibC.write(_pipe[1], start, (nuint)bytes.Length));
+            Write(bytes);
             Close(1);
         });
         Assert.Empty(((ConsoleState)device.Save()).Ports[0].Input);
         Open(port);
         Assert.True(SpinWait.SpinUntil(() => ((ConsoleState)device.Save()).Ports[0].Input.Length == ConsoleDevice.InputCapacity, 30_000));
         Assert.Equal(bytes[..ConsoleDevice.InputCapacity], ((ConsoleState)device.Save()).Ports[0].Input);
-        Assert.True(writer.Wait(30_000));
+        await writer.WaitAsync(TimeSpan.FromSeconds(30));
     }
 
     [Fact]
@@ -107,7 +106,13 @@ public sealed unsafe class StreamPortTests : IDisposable
     // As the device does it when the guest opens its end.
     private static void Open(InputPort port) => port.Opened();
 
-    private byte[] ReadAll()
+    private unsafe void Write(byte[] bytes)
+    {
+        fixed (byte* start = bytes)
+            Assert.Equal(bytes.Length, LibC.write(_pipe[1], start, (nuint)bytes.Length));
+    }
+
+    private unsafe byte[] ReadAll()
     {
         using var all = new MemoryStream();
         byte[] buffer = new byte[7777];

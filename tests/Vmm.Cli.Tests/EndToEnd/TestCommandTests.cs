@@ -30,11 +30,11 @@ public sealed class TestCommandTests : IDisposable
     {
         string hello = Kernel(a => { a.Print("hello\r\n"); a.PowerOff(); });
         string panics = Kernel(a => { a.Out(0x505, 1); a.Hang(); });
-        string file = _vmm.Make("tests.json", System.Text.Encoding.UTF8.GetBytes($$"""
+        string file = _vmm.Make("tests.json", System.Text.Encoding.UTF8.GetBytes($$$"""
             {"defaults": {"timeout": "25s"}, "tests": [
-              {"name": "passes", "tags": ["good"], "vm": {"payload": {"kernel": "{{hello}}"}}, "expect": "hello"},
-              {"name": "panics", "vm": {"payload": {"kernel": "{{panics}}"}}, "expect": "hello"},
-              {"name": "ends", "vm": {"payload": {"kernel": "{{hello}}"}}, "expect": "goodbye", "retries": 1}]}
+              {"name": "passes", "tags": ["good"], "vm": {"payload": {"kernel": "{{{hello}}}"}}, "expect": "hello"},
+              {"name": "panics", "vm": {"payload": {"kernel": "{{{panics}}}"}}, "expect": "hello"},
+              {"name": "ends", "vm": {"payload": {"kernel": "{{{hello}}}"}}, "expect": "goodbye", "retries": 1}]}
             """));
         string reports = Path.Combine(_vmm.Folder, "out");
         Outcome outcome = _vmm.Run("test", file, "-j", "2", "--report", $"dir={reports},json={reports}/report.json,junit={reports}/junit.xml");

@@ -146,7 +146,7 @@ public sealed unsafe class LiveReporterTests
     [InlineData(LibC.SIGHUP)]
     public void A_signal_ends_it_with_the_cursor_shown(int signal)
     {
-        (int code, string output) = OnTerminal("wait", process => kill(process.Id, signal));
+        (int code, string output) = OnTerminal("wait", process => _ = kill(process.Id, signal));
         Assert.Equal(128 + signal, code);
         CursorIsShown(output);
     }
@@ -156,9 +156,9 @@ public sealed unsafe class LiveReporterTests
     {
         (int code, string output) = OnTerminal("stuck", process =>
         {
-            kill(process.Id, LibC.SIGINT);
+            _ = kill(process.Id, LibC.SIGINT);
             Thread.Sleep(200);
-            kill(process.Id, LibC.SIGTERM);
+            _ = kill(process.Id, LibC.SIGTERM);
         });
         Assert.Equal(128 + LibC.SIGTERM, code);
         CursorIsShown(output);

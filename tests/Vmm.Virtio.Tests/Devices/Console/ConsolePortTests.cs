@@ -203,7 +203,7 @@ public sealed class ConsolePortTests : IDisposable
     }
 
     [Fact]
-    public void The_end_waits_until_everything_is_taken()
+    public async Task The_end_waits_until_everything_is_taken()
     {
         using ConsoleDevice device = Device();
         using var driver = new GuestDriver(device, default, Features);
@@ -217,7 +217,7 @@ public sealed class ConsolePortTests : IDisposable
         Assert.False(device.WaitUntilWritten(given_up.Token));
         Task<bool> waits = Task.Run(() => device.WaitUntilWritten(CancellationToken.None));
         Assert.Equal(4000, _two.Sink.TakeExactly(4000).Length);
-        Assert.True(waits.Wait(30_000) && waits.Result);
+        Assert.True(await waits.WaitAsync(TimeSpan.FromSeconds(30)));
         Assert.Equal(1000, _two.Sink.Count);
         driver.Stop();
         Assert.True(device.WaitUntilWritten(CancellationToken.None));
