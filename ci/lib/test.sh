@@ -95,7 +95,12 @@ run() {
     trap - INT TERM HUP
 }
 
-on_host() { run "$vmm" "$@"; }
+# The pipeline's variables are not vmm's own, which takes each VMM_... for a part of its configuration.
+on_host() {
+    unset VMM_SOURCE VMM_REPOSITORY VMM_REF VMM_BINARY VMM_SHA256 VMM_KVM VMM_KVM_DEVICE VMM_UDEV_RULES VMM_SANDBOX \
+        VMM_KERNEL VMM_INITRAMFS VMM_TESTS VMM_ARGS VMM_FILES VMM_JOBS VMM_JUNIT VMM_JSON VMM_LOGS VMM_GITHUB
+    run "$vmm" "$@"
+}
 
 # A word for the shell of the sandbox.
 quoted() { printf "'%s' " "$(printf '%s' "$1" | sed "s/'/'\\\\''/g")"; }

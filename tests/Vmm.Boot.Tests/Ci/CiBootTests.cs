@@ -105,6 +105,21 @@ public sealed class CiBootTests : IAsyncLifetime, IDisposable
         Assert.False(File.Exists(_ci["vmm-reports/junit.xml"]));
     }
 
+    [SkippableFact]
+    public async Task A_pipelines_variables_are_no_configuration_of_vmm()
+    {
+        Require();
+        foreach (string name in new[] { "SOURCE", "REPOSITORY", "REF", "BINARY", "SHA256", "KVM", "FILES", "JUNIT", "JSON", "LOGS" })
+            _ci.Environment["VMM_" + name] = "word";
+        _ci.Environment["VMM_JSON"] = "word.json";
+        _ci.Environment["VMM_ARGS"] = "--list";
+
+        // It needs no KVM, so it can be tried here whatever this host's can do.
+        (int code, string output, string error) = await _ci.Run("test.sh", _vmm, "host");
+        Assert.True(code == 0, error);
+        Assert.Equal("boot\n", output);
+    }
+
     private void Require()
     {
         if (_vmm.Length > 0)

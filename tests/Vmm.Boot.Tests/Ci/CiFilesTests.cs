@@ -72,6 +72,11 @@ public sealed partial class CiFilesTests
         Assert.All(documented, name => Assert.Contains(name, given));
         string[] variables = [.. GivenPattern().Matches(s_template).Select(match => match.Groups[1].Value)];
         Assert.All(documented, name => Assert.Contains(name, variables));
+
+        // vmm would take them for parts of its configuration.
+        string forgotten = s_test[s_test.IndexOf("    unset ", StringComparison.Ordinal)..];
+        string[] unset = [.. VariablePattern().Matches(forgotten[..forgotten.IndexOf("run ", StringComparison.Ordinal)]).Select(match => match.Value)];
+        Assert.All(variables.Concat(given), name => Assert.Contains(name, unset));
         string lines = string.Join('\n', s_template.Split('\n').Where(line => line.TrimStart().StartsWith('-')));
         Assert.All(variables, name => Assert.True(known.Contains(name) || lines.Contains("$" + name, StringComparison.Ordinal), name));
         Assert.All(VariablePattern().Matches(lines).Select(match => match.Value), name => Assert.Contains(name, variables));

@@ -26,6 +26,9 @@ public sealed unsafe class LiveReporterTests
         Assert.Contains("retry net (attempt 1 came to hang: silent for 30 s)", lines);
         Assert.Contains("pass  net (4.25 s, flaky: attempt 2)", lines);
         Assert.Contains("      | Kernel panic - not syncing: Fatal exception", lines);
+
+        // The last line above the display: it goes first where the cursor is not where it should be.
+        Assert.Contains("      run it again: vmm test tests/boot.json --only '[red]unix[/]'", lines);
         Assert.Contains(lines, line => line.StartsWith("│ [red]unix[/] │ panic", StringComparison.Ordinal));
         Assert.Equal("3 tests in 65.0 s: 2 pass, 1 panic", lines[^1]);
         Assert.DoesNotContain(lines, line => line.Contains("running", StringComparison.Ordinal));
