@@ -150,7 +150,7 @@ public static class TestPlan
         string words = config.Cpus.Boot > 1 ? "unknown_nmi_panic panic_print=0x40" : "unknown_nmi_panic";
         string line = config.Payload.CommandLine;
         int arguments = $" {line} ".IndexOf(" -- ", StringComparison.Ordinal);
-        line = arguments < 0 ? $"{line} {words}" : $"{line[..arguments]} {words} {line[arguments..].TrimStart()}";
+        line = arguments < 0 ? $"{line} {words}" : $"{line[..Math.Max(0, arguments - 1)]} {words} {line[arguments..]}";
         return config with { Payload = config.Payload with { CommandLine = line.Trim() } };
     }
 
