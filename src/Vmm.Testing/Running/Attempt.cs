@@ -21,7 +21,7 @@ internal sealed class Attempt : IConsoleListener, IMachineObserver
     /// <summary>How long a guest that hangs has to answer a non-maskable interrupt.</summary>
     private static readonly TimeSpan s_answer = TimeSpan.FromSeconds(10);
 
-    /// <summary>How long a debugger may take for all its answers, and for the next piece of one.</summary>
+    /// <summary>How long a guest that failed may go on to speak, and how long a debugger may take for the next piece of an answer.</summary>
     private static readonly TimeSpan s_dialogue = TimeSpan.FromMinutes(2);
     private static readonly TimeSpan s_silentDebugger = TimeSpan.FromSeconds(15);
 
@@ -32,7 +32,9 @@ internal sealed class Attempt : IConsoleListener, IMachineObserver
     private readonly KernelSymbols? _symbols;
     private readonly long _began;
     private readonly TaskCompletionSource _decided = new(TaskCreationOptions.RunContinuationsAsynchronously);
-    private readonly TaskCompletionSource _afterwards = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly TaskCompletionSource _told = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly TaskCompletionSource _reported = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly TaskCompletionSource _debugging = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly TaskCompletionSource _have = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
     // Guards all of the below; a leaf.
@@ -209,10 +211,14 @@ internal sealed class Attempt : IConsoleListener, IMachineObserver
                 _ = _machine.Console.SendAsync(text);
             if (_watch.Outcome != null)
                 Settle(_watch.Outcome);
+            if (_watch.Debugger.IsActive)
+                _debugging.TrySetResult();
+            if (_watch.Debugger.IsDone)
+                _told.TrySetResult();
             if (_watch.IsCollecting || ((_panicked || _watch.PanicAsExpected) && _outcome == null))
                 _settleTimer?.Change(s_settled, Timeout.InfiniteTimeSpan);
-            else if (_outcome != null && (_watch.Debugger.IsDone || (!_watch.Debugger.IsActive && _watch.Telling.Any())))
-                _afterwards.TrySetResult();
+            else if (_outcome != null && _watch.Telling.Any())
+                _reported.TrySetResult();
             LimitStep();
         }
     }
@@ -317,10 +323,15 @@ internal sealed class Attempt : IConsoleListener, IMachineObserver
     /// <summary>Asks a guest that failed and still runs what there is to know.</summary>
     private async Task AskAsync(VirtualMachine machine, Outcome failed, Task ended)
     {
+        // Before its console is quiet a kernel that reported a fault may still come to its debugger.
+        if (failed.Verdict is Verdict.Panic or Verdict.Oops or Verdict.Warning)
+            await QuietAsync(ended, s_settled, _debugging.Task).ConfigureAwait(false);
         Describe(machine);
         if (_watch.Debugger.IsActive)
         {
-            await TalkAsync(ended).ConfigureAwait(false);
+            await QuietAsync(ended, s_silentDebugger, _told.Task).ConfigureAwait(false);
+            lock (_gate)
+                _watch.Debugger.End();
             return;
         }
         if (!Spec.NmiOnHang || failed.Verdict is not (Verdict.Hang or Verdict.Timeout) || failed.Title != "no output" && failed.Verdict == Verdict.Hang)
@@ -333,10 +344,11 @@ internal sealed class Attempt : IConsoleListener, IMachineObserver
         {
             return;
         }
-        await Task.WhenAny(ended, _afterwards.Task, Task.Delay(s_answer, _time)).ConfigureAwait(false);
+        await Task.WhenAny(ended, _reported.Task, Task.Delay(s_answer, _time)).ConfigureAwait(false);
     }
 
-    private async Task TalkAsync(Task ended)
+    /// <summary>Waits until the console has been silent for so long, or one of the tasks is done; two minutes at most.</summary>
+    private async Task QuietAsync(Task ended, TimeSpan silence, Task done)
     {
         long began = _time.GetTimestamp();
         while (_time.GetElapsedTime(began) < s_dialogue)
@@ -344,13 +356,12 @@ internal sealed class Attempt : IConsoleListener, IMachineObserver
             TimeSpan silent;
             lock (_gate)
                 silent = _time.GetElapsedTime(_lastOutput);
-            if (silent >= s_silentDebugger)
-                break;
-            if (await Task.WhenAny(ended, _afterwards.Task, Task.Delay(s_silentDebugger - silent, _time)).ConfigureAwait(false) is { } first && (first == ended || first == _afterwards.Task))
-                break;
+            if (silent >= silence)
+                return;
+            Task first = await Task.WhenAny(ended, done, Task.Delay(silence - silent, _time)).ConfigureAwait(false);
+            if (first == ended || first == done)
+                return;
         }
-        lock (_gate)
-            _watch.Debugger.End();
     }
 
     private void Describe(VirtualMachine machine)

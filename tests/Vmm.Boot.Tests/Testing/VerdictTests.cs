@@ -164,9 +164,10 @@ public sealed class VerdictTests(BootHost host, ITestOutputHelper log) : IAsyncL
     // The image's init runs it, and powers off where it comes to an end.
     private static string Run(string command) => $"vmm.run64={Convert.ToBase64String(System.Text.Encoding.UTF8.GetBytes(command))}";
 
+    // Without the log of an ordinary boot, which is most of its time here; warnings and what crashes print are not ordinary.
     private List<string> Arguments(string commandLine, string name) =>
     [
-        "test", "--kernel", host.Image(Image, "vmlinuz"), "--initramfs", host.Image(Image, "initramfs.cpio.gz"), "--cmdline", $"console=ttyS0 {commandLine}",
+        "test", "--kernel", host.Image(Image, "vmlinuz"), "--initramfs", host.Image(Image, "initramfs.cpio.gz"), "--cmdline", $"console=ttyS0 loglevel=5 {commandLine}",
         "--memory", "size=128M", "--timeout", "120s", "--report", $"dir={host.Scratch}/{name},junit={host.Scratch}/{name}/junit.xml,json={host.Scratch}/{name}/report.json",
     ];
 

@@ -5,6 +5,7 @@ using Vmm.Machine.Configuration;
 using Vmm.Testing.Reports;
 using Vmm.Testing.Running;
 using Vmm.Testing.Specification;
+using Vmm.Testing.Tests.Triage;
 using Vmm.Tests.Payloads;
 using static Iced.Intel.AssemblerRegisters;
 
@@ -114,6 +115,60 @@ public sealed class TestRunTests : IDisposable
             a.@out(dx, al);
             a.jmp(wait);
         }, spec);
+    }
+
+    /// <summary>A guest that plays a real session of OpenBSD's debugger: it says the next piece when a command was typed.</summary>
+    [SkippableFact]
+    public async Task An_OpenBSD_that_stopped_in_its_debugger_is_asked_what_it_knows()
+    {
+        string session = GoldenConsole.Resource("openbsd-witness.txt").TrimEnd('\n');
+        string[] parts = session.Split("\nddb{");
+        // The session's first prompt got an empty line; here the first command comes at once.
+        var played = new System.Text.StringBuilder(parts[0]).Append("\nddb{0}> ");
+        for (int i = 2; i < parts.Length - 1; i++)
+            played.Append('\u0001').Append(parts[i][4..]).Append("\nddb{").Append(parts[i + 1][..4]);
+        played.Append("\u0001machine ddbcpu 2\nInvalid cpu 2\nddb{1}> ");
+        TestResult result = await Expect(Verdict.Panic, a => Play(a, played.ToString()), Wait("login:"), "witness: userret: sendmsg");
+        Assert.Contains("witness: userret: returning with the following locks held:", result.Excerpt, StringComparison.Ordinal);
+        Assert.Contains("panic: witness_warn", result.Excerpt, StringComparison.Ordinal);
+        Assert.Equal(
+            ["set $lines = 0", "set $maxwidth = 0", "show panic", "trace", "show registers", "show proc", "ps", "show all locks", "show malloc", "show all pools", "machine ddbcpu 0", "trace", "machine ddbcpu 1", "trace", "machine ddbcpu 2"],
+            result.Answers.Select(answer => answer.Command));
+        Assert.Equal("*cpu0: witness_warn\n", result.Answers[2].Text);
+        Assert.Contains("solock r = 0 (0xfffffd8073dde420)", result.Answers[7].Text, StringComparison.Ordinal);
+        Assert.Equal("Invalid cpu 0\n", result.Answers[10].Text);
+        Assert.Contains("rip ", result.Vcpus, StringComparison.Ordinal);
+    }
+
+    /// <summary>Writes a text to the serial port; 1 in it waits for a line.</summary>
+    private static void Play(Assembler a, string text)
+    {
+        Label data = a.CreateLabel(), next = a.CreateLabel(), wait = a.CreateLabel(), end = a.CreateLabel();
+        a.lea(rsi, __[data]);
+        a.Label(ref next);
+        a.mov(al, __byte_ptr[rsi]);
+        a.inc(rsi);
+        a.cmp(al, 0);
+        a.je(end);
+        a.cmp(al, 1);
+        a.je(wait);
+        a.mov(dx, 0x3F8);
+        a.@out(dx, al);
+        a.jmp(next);
+        a.Label(ref wait);
+        a.mov(dx, 0x3FD);
+        a.@in(al, dx);
+        a.test(al, 1);
+        a.jz(wait);
+        a.mov(dx, 0x3F8);
+        a.@in(al, dx);
+        a.cmp(al, (sbyte)'\n');
+        a.jne(wait);
+        a.jmp(next);
+        a.Label(ref end);
+        a.Hang();
+        a.Label(ref data);
+        a.db([.. System.Text.Encoding.ASCII.GetBytes(text), 0]);
     }
 
     [SkippableFact]
