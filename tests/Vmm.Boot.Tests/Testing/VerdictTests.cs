@@ -161,6 +161,44 @@ public sealed class VerdictTests(BootHost host, ITestOutputHelper log) : IAsyncL
         Assert.Contains("/nowhere", result.Output, StringComparison.Ordinal);
     }
 
+    /// <summary>
+    /// Many boots by one vmm, two at a time: none hears another, and between the first ones and the last ones no descriptor, thread or mapping of a guest's
+    /// memory has been left. VMM_TEST_BOOTS says how many, 6 unless it does.
+    /// </summary>
+    [SkippableFact]
+    public async Task Many_boots_two_at_a_time()
+    {
+        host.Require();
+        int boots = int.TryParse(Environment.GetEnvironmentVariable("VMM_TEST_BOOTS"), out int asked) ? asked : 6;
+        string name = $"boots-{Guid.NewGuid():n}";
+        var tests = new System.Text.StringBuilder("[");
+        for (int i = 0; i < boots; i++)
+        {
+            tests.Append(i == 0 ? "" : ",").Append(
+                $$"""{"name":"boot-{{i}}","vm":{"payload":{"kernel":"{{host.Image(Image, "vmlinuz")}}","initramfs":"{{host.Image(Image, "initramfs.cpio.gz")}}","cmdline":"console=ttyS0 quiet vmm.token=t{{i}}. vmm.end=poweroff"},"memory":"size=128M"},"timeout":"300s","expect":"vmm.token=t{{i}}[.]","forbid":"vmm.token=t(?!{{i}}[.])","exit":"poweroff"}""");
+        }
+        string base64 = Convert.ToBase64String(System.Text.Encoding.UTF8.GetBytes(tests.Append(']').ToString()));
+        // Two are running whenever one has just ended, but for the last.
+        string script = $$"""
+            cd {{host.Scratch}}; echo {{base64}} | base64 -d > {{name}}.json
+            {{host.Command(["test", $"{name}.json", "-j", "2"])}} > {{name}}.out 2>&1 & pid=$!
+            ended() { grep -cE '^(pass|FAIL) ' {{name}}.out; }
+            count() { echo "COUNT $1 $(ls /proc/$pid/fd | wc -l) $(ls /proc/$pid/task | wc -l) $(grep -c kvm-vcpu /proc/$pid/maps)"; }
+            until [ "$(ended)" -ge 3 ] || ! kill -0 $pid; do sleep 0.1; done; count first
+            until [ "$(ended)" -ge {{boots - 2}} ] || ! kill -0 $pid; do sleep 0.1; done; count last
+            wait $pid; code=$?; cat {{name}}.out; exit $code
+            """;
+        CommandResult result = await host.Shell(script, TimeSpan.FromSeconds(60 + (60 * boots)));
+        log.WriteLine(result.Output + result.Error);
+        Assert.Equal(0, result.ExitCode);
+        Assert.Contains($"{boots} pass", result.Output, StringComparison.Ordinal);
+        int[][] counts = [.. result.Output.Split('\n').Where(line => line.StartsWith("COUNT ", StringComparison.Ordinal)).Select(line => line.Split(' ')[2..].Select(int.Parse).ToArray())];
+        // One machine is being made or taken apart while it is counted: that much is no leak, and a leak of each would be more.
+        Assert.InRange(counts[1][0] - counts[0][0], -40, 40);
+        Assert.InRange(counts[1][1] - counts[0][1], -15, 15);
+        Assert.InRange(counts[1][2], 0, 2);
+    }
+
     // The image's init runs it, and powers off where it comes to an end.
     private static string Run(string command) => $"vmm.run64={Convert.ToBase64String(System.Text.Encoding.UTF8.GetBytes(command))}";
 
