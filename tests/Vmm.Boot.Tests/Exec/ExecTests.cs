@@ -188,7 +188,7 @@ public sealed class ExecTests(VirtioHost host, ITestOutputHelper log) : IAsyncLi
     private async Task NothingIsLeft()
     {
         CommandResult result = await host.Shell(
-            "for i in $(seq 50); do ls -d /tmp/vmm-* 2>/dev/null || pgrep -f '[s]hared-dir.*--sandbox' || exit 0; sleep 0.2; done; ps axww | grep virtiofsd; ls -d /tmp/vmm-*; exit 1");
+            "for i in $(seq 50); do ls -d /tmp/vmm-exec-* 2>/dev/null || pgrep -f '[s]hared-dir.*--sandbox' || exit 0; sleep 0.2; done; ps axww | grep virtiofsd; ls -d /tmp/vmm-exec-*; exit 1");
         Assert.True(result.ExitCode == 0, result.Output + result.Error);
     }
 
