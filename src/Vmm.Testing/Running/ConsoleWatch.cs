@@ -26,6 +26,7 @@ internal sealed partial class ConsoleWatch
     private int _column;
     private int _forbiddenColumn;
     private int? _telling;
+    private TimeSpan _at;
 
     internal ConsoleWatch(TestSpec spec) => _spec = spec;
 
@@ -96,6 +97,7 @@ internal sealed partial class ConsoleWatch
     /// <summary>A line has ended.</summary>
     internal void Line(TimeSpan at, string line)
     {
+        _at = at;
         _last.Enqueue(line);
         if (_last.Count > LastLines)
             _last.Dequeue();
@@ -203,7 +205,8 @@ internal sealed partial class ConsoleWatch
             ? _reports[^2].Title : report.Title;
         // What witness(4) found comes with the panic that it made.
         _telling ??= title == report.Title ? _reports.Count - 1 : _reports.Count - 2;
-        Decide(meaning.Verdict, title, $"The guest's kernel {meaning.What}: {title}.");
+        string waiting = StepsDone ? "" : $", while waiting for /{_spec.Steps[Step].Wait}/";
+        Decide(meaning.Verdict, title, string.Create(CultureInfo.InvariantCulture, $"The guest's kernel {meaning.What} {_at.TotalSeconds:F1} s after its start{waiting}."));
     }
 
     private bool IsIgnored(GuestReport report)
