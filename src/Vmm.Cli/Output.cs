@@ -9,7 +9,7 @@ namespace Vmm.Cli;
 /// Text on standard output and error, by write(2). System.Console is left alone: it would take the terminal's settings in hand, and
 /// costs more at the start than everything else here.
 /// </summary>
-internal static unsafe class Output
+internal static class Output
 {
     /// <summary>Writes to standard output.</summary>
     /// <exception cref="VmmException">It is closed, or cannot be written.</exception>
@@ -30,40 +30,8 @@ internal static unsafe class Output
     /// <summary>Writes text with lines of its own to standard error, such as a stack trace.</summary>
     internal static void Details(string text) => _ = WriteAll(2, text + "\n");
 
-    private static int WriteAll(int fd, string text)
-    {
-        if (StandardStreams.IsMissing(fd))
-            return LibC.EBADF;
-        byte[] bytes = Encoding.UTF8.GetBytes(text);
-        int at = 0;
-
-        // The array is pinned for the call, and the length is what is left of it.
-        fixed (byte* start = bytes)
-        {
-            while (at < bytes.Length)
-            {
-                nint written = LibC.write(fd, start + at, (nuint)(bytes.Length - at));
-                if (written >= 0)
-                {
-                    at += (int)written;
-                    continue;
-                }
-
-                int error = LibC.errno;
-                if (error == LibC.EAGAIN)
-                {
-                    var wait = new pollfd { fd = fd, events = LibC.POLLOUT };
-                    _ = LibC.poll(&wait, 1, -1);
-                }
-                else if (error != LibC.EINTR)
-                {
-                    return error;
-                }
-            }
-        }
-
-        return 0;
-    }
+    private static int WriteAll(int fd, string text) =>
+        StandardStreams.IsMissing(fd) ? LibC.EBADF : StandardStreams.WriteAll(fd, Encoding.UTF8.GetBytes(text));
 
     private static string OneLine(string message)
     {

@@ -28,4 +28,39 @@ public static class StandardStreams
     /// <summary>Whether the program was started without it; false before <see cref="Claim"/>.</summary>
     /// <param name="fd">0 to 2.</param>
     public static bool IsMissing(int fd) => s_missing[fd];
+
+    /// <summary>Writes all bytes to a descriptor, waiting where it takes no more for now; without System.Console, which would take the terminal's settings in hand.</summary>
+    /// <param name="fd">The descriptor; left open.</param>
+    /// <param name="bytes">What to write.</param>
+    /// <returns>0, or the errno of what went wrong.</returns>
+    public static unsafe int WriteAll(int fd, ReadOnlySpan<byte> bytes)
+    {
+        // The bytes are pinned for the calls, and the length is what is left of them.
+        fixed (byte* start = bytes)
+        {
+            for (int at = 0; at < bytes.Length;)
+            {
+                nint written = LibC.write(fd, start + at, (nuint)(bytes.Length - at));
+                if (written >= 0)
+                {
+                    at += (int)written;
+                    continue;
+                }
+
+                int error = LibC.errno;
+                if (error == LibC.EAGAIN)
+                {
+                    // Somebody else who has this terminal or pipe has made it non-blocking.
+                    var wait = new pollfd { fd = fd, events = LibC.POLLOUT };
+                    _ = LibC.poll(&wait, 1, -1);
+                }
+                else if (error != LibC.EINTR)
+                {
+                    return error;
+                }
+            }
+        }
+
+        return 0;
+    }
 }

@@ -1,5 +1,6 @@
 using System.Text;
 using Vmm.Core.Interop;
+using Vmm.Machine.Console;
 
 namespace Vmm.Testing.Reports;
 
@@ -29,38 +30,13 @@ public sealed class DescriptorWriter(int fd) : TextWriter
 
     /// <summary>Hands everything to the kernel.</summary>
     /// <exception cref="IOException">It does not take it: the reader is gone, the disk is full.</exception>
-    public override unsafe void Flush()
+    public override void Flush()
     {
         if (_text.Length == 0)
             return;
         byte[] bytes = Encoding.GetBytes(_text.ToString());
         _text.Clear();
-        int at = 0;
-
-        // The array is pinned for the calls, and the length is what is left of it.
-        fixed (byte* start = bytes)
-        {
-            while (at < bytes.Length)
-            {
-                nint written = LibC.write(fd, start + at, (nuint)(bytes.Length - at));
-                if (written >= 0)
-                {
-                    at += (int)written;
-                    continue;
-                }
-
-                int error = LibC.errno;
-                if (error == LibC.EAGAIN)
-                {
-                    // Somebody else who has this terminal or pipe has made it non-blocking.
-                    var wait = new pollfd { fd = fd, events = LibC.POLLOUT };
-                    _ = LibC.poll(&wait, 1, -1);
-                }
-                else if (error != LibC.EINTR)
-                {
-                    throw new IOException(LibC.strerror(error));
-                }
-            }
-        }
+        if (StandardStreams.WriteAll(fd, bytes) is not 0 and int error)
+            throw new IOException(LibC.strerror(error));
     }
 }
