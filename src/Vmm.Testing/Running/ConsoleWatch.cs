@@ -24,7 +24,6 @@ internal sealed partial class ConsoleWatch
     private string _unfinished = "";
     private string _lastOfGuest = "";
     private int _column;
-    private int _forbiddenColumn;
     private int? _telling;
     private TimeSpan _at;
 
@@ -108,9 +107,10 @@ internal sealed partial class ConsoleWatch
         _scanner.Line(line);
         _debugger.Line(line);
         TakeReports();
+        Forbid(line);
         Judge(at, line);
         _unfinished = "";
-        (_column, _forbiddenColumn) = (0, 0);
+        _column = 0;
     }
 
     /// <summary>The last line has grown.</summary>
@@ -135,17 +135,22 @@ internal sealed partial class ConsoleWatch
         TakeReports();
     }
 
+    // Whole lines only: half a line may look like what is forbidden, and come to something else.
+    private void Forbid(string line)
+    {
+        foreach (Regex pattern in _spec.Forbid)
+        {
+            if (Outcome != null)
+                return;
+            if (ConsolePattern.Match(pattern, line) != null)
+                Decide(Verdict.ForbiddenText, $"forbidden /{pattern}/", $"The console showed what /{pattern}/ forbids: {line.Trim()}");
+        }
+    }
+
     private void Judge(TimeSpan at, string text)
     {
         if (Outcome != null)
             return;
-        foreach (Regex pattern in _spec.Forbid)
-        {
-            if (ConsolePattern.Match(pattern, text, Math.Min(_forbiddenColumn, text.Length)) == null)
-                continue;
-            Decide(Verdict.ForbiddenText, $"forbidden /{pattern}/", $"The console showed what /{pattern}/ forbids: {text.Trim()}");
-            return;
-        }
         while (!StepsDone && _spec.Steps[Step].Wait is { } wait && ConsolePattern.Match(wait, text, Math.Min(_column, text.Length)) is { } match)
         {
             _column = match.Index + match.Length;

@@ -52,6 +52,17 @@ public sealed class ConsoleWatchTests
         Assert.Equal((Verdict.ForbiddenText, "forbidden /bad/"), (watch.Outcome!.Verdict, watch.Outcome.Title));
     }
 
+    [Fact]
+    public void Half_a_line_is_not_yet_what_is_forbidden()
+    {
+        var watch = new ConsoleWatch(new TestSpec { Forbid = [TestStep.Pattern("t", "token=t(?!5[.])")] });
+        watch.Unfinished(default, "token=t");
+        watch.Line(default, "token=t5.");
+        Assert.Null(watch.Outcome);
+        watch.Line(default, "token=t6.");
+        Assert.Equal(Verdict.ForbiddenText, watch.Outcome!.Verdict);
+    }
+
     [Theory]
     [InlineData("x\nVMM-EXIT=7", 7u)]
     [InlineData("VMM-EXIT=7\n[    1.234567] reboot: Power down", 7u)]
