@@ -227,8 +227,8 @@ internal static class HostileGuest
                     value &= ~(1u << shift);
                     break;
                 case 0x505:
-                    // Not a panic; a crash kernel that was loaded is told as often as it likes.
-                    value &= ~(1u << shift);
+                    // Neither a panic nor a shutdown; a crash kernel that was loaded is told as often as it likes.
+                    value &= ~(5u << shift);
                     break;
                 case 0x605:
                     value &= ~(0x20u << shift);
