@@ -119,7 +119,8 @@ public sealed class LibraryTests : IDisposable
             await StartOnce(ends, stays, i);
         Settle();
         (int filesNow, int threadsNow, int mappingsNow) = Counts();
-        Assert.Equal(files, filesNow);
+        // Fewer where what an earlier test left to its finalizers went meanwhile.
+        Assert.InRange(filesNow, 1, files);
         Assert.InRange(threadsNow, 1, threads + 3);
         // The runtime maps for itself what it likes, but not with every start.
         Assert.InRange(mappingsNow, 1, mappings + 50);

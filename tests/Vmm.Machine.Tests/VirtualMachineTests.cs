@@ -43,7 +43,8 @@ public sealed class VirtualMachineTests : IDisposable
         Settle();
         Assert.Equal(0, GuestMappings());
         Assert.Equal(0, guests);
-        Assert.Equal(files, Files());
+        // Fewer where what an earlier test left to its finalizers went meanwhile.
+        Assert.InRange(Files(), 1, files);
         Assert.InRange(Threads(), 1, threads + 2);
         Assert.Equal("hello", File.ReadAllText(Path.Combine(_folder, "serial")));
     }
@@ -95,7 +96,8 @@ public sealed class VirtualMachineTests : IDisposable
         for (int i = 0; i < 20; i++)
             All();
         Settle();
-        Assert.Equal(files, Files());
+        // Fewer where what an earlier test left to its finalizers went meanwhile.
+        Assert.InRange(Files(), 1, files);
         Assert.InRange(Threads(), 1, threads + 2);
         Assert.Equal(0, GuestMappings());
         Assert.False(File.Exists(Path.Combine(_folder, "debug")));
