@@ -15,6 +15,9 @@ internal sealed partial class ConsoleWatch
 {
     private const int LastLines = 40;
 
+    /// <summary>Reports that are kept: a kernel that is allowed to warn may do so for as long as the test takes.</summary>
+    internal const int MaximumReports = 32;
+
     private readonly TestSpec _spec;
     private readonly ReportScanner _scanner = new();
     private readonly DdbDialogue _debugger = new();
@@ -56,7 +59,11 @@ internal sealed partial class ConsoleWatch
     internal void DecidedOtherwise()
     {
         if (Outcome == null)
-            _telling ??= _reports.Count;
+        {
+            // What is reported from now on has room.
+            _reports.Clear();
+            _telling ??= 0;
+        }
     }
 
     /// <summary>A panic was reported, though it was what the test is about.</summary>
@@ -183,10 +190,22 @@ internal sealed partial class ConsoleWatch
     {
         while (_scanner.TryTake(out GuestReport report))
         {
-            _reports.Add(report);
+            Keep(report);
             if (Outcome == null)
                 Consider(report);
         }
+    }
+
+    /// <summary>The newest ones, until one tells why the test failed; then that one and what comes after it.</summary>
+    private void Keep(GuestReport report)
+    {
+        if (_reports.Count == MaximumReports)
+        {
+            if (_telling != null)
+                return;
+            _reports.RemoveAt(0);
+        }
+        _reports.Add(report);
     }
 
     private void Consider(GuestReport report)

@@ -61,9 +61,12 @@ public sealed class TestRun
                 },
                 CancellationToken.None));
         }
-        await Task.WhenAll(running).ConfigureAwait(false);
+        Task all = Task.WhenAll(running);
+        await all.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        // What the others came to is reported, also where the files of one could not be written.
         var summary = new RunSummary([.. results.OfType<TestResult>()], started, _time.GetElapsedTime(began));
         _reporter.RunEnded(summary);
+        await all.ConfigureAwait(false);
         return summary;
     }
 

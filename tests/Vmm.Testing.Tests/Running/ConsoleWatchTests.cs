@@ -88,5 +88,22 @@ public sealed class ConsoleWatchTests
         Assert.Null(watch.Outcome);
     }
 
+    [Fact]
+    public void A_kernel_that_warns_for_ever_fills_no_memory_and_its_panic_is_still_told()
+    {
+        var watch = new ConsoleWatch(Spec("never"));
+        for (int i = 0; i < 10 * ConsoleWatch.MaximumReports; i++)
+        {
+            watch.Line(default, $"[    1.000000] WARNING: CPU: 0 PID: 1 at kernel/x.c:{i} warns+0x1/0x2");
+            watch.Line(default, "[    1.000000] ---[ end trace 0000000000000000 ]---");
+        }
+        Assert.Equal(ConsoleWatch.MaximumReports, watch.Reports.Count);
+        Assert.Null(watch.Outcome);
+        watch.Line(default, "[    2.000000] Kernel panic - not syncing: at last");
+        watch.Line(default, "[    2.000000] ---[ end Kernel panic - not syncing: at last ]---");
+        Assert.Equal("kernel panic: at last", watch.Outcome!.Title);
+        Assert.Equal("kernel panic: at last", watch.Telling.First().Title);
+    }
+
     private static TestSpec Spec(params string[] patterns) => new() { Steps = [.. patterns.Select(pattern => new TestStep(TestStep.Pattern("t", pattern), null))] };
 }
