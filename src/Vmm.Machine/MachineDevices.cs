@@ -87,11 +87,17 @@ internal sealed class MachineDevices : IDisposable
     /// <summary>Presses the ACPI power button; false when the guest does not listen to it.</summary>
     internal bool PressPowerButton() => _power.PressPowerButton();
 
-    /// <summary>The vCPUs are about to stand still: time does so for the devices that act on it by themselves. Any thread, any number of times.</summary>
-    internal void Pause() => _watchdog?.Pause();
+    /// <summary>The vCPUs are about to stand still: time does so for the devices that act on it by themselves.</summary>
+    internal void StopTime() => _watchdog?.Pause();
 
     /// <summary>The vCPUs go on.</summary>
-    internal void Resume() => _watchdog?.Resume();
+    internal void ResumeTime() => _watchdog?.Resume();
+
+    /// <summary>Makes the virtio devices stand still, and waits until they do.</summary>
+    internal void Pause() => _slots.Pause();
+
+    /// <summary>Lets them go on.</summary>
+    internal void Resume() => _slots.Resume();
 
     /// <summary>Presses Ctrl-Alt-Del; false when the guest does not listen to its keyboard.</summary>
     internal bool PressCtrlAltDelete() => _keyboard.SendCtrlAltDel();

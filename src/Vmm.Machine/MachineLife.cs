@@ -81,6 +81,27 @@ internal sealed class MachineLife : IVcpuObserver, IGuestEventSink, IDisposable
         return text.ToString();
     }
 
+    /// <summary>Makes the vCPUs and then the devices stand still, and waits until they do.</summary>
+    internal void Pause()
+    {
+        // First: a guest that is not let run must not be found to have hung.
+        _devices.StopTime();
+        foreach (Vcpu vcpu in _parts.Vcpus)
+            vcpu.RequestPause();
+        foreach (Vcpu vcpu in _parts.Vcpus)
+            vcpu.WaitPaused();
+        _devices.Pause();
+    }
+
+    /// <summary>Lets them go on.</summary>
+    internal void Resume()
+    {
+        _devices.Resume();
+        foreach (Vcpu vcpu in _parts.Vcpus)
+            vcpu.Resume();
+        _devices.ResumeTime();
+    }
+
     /// <summary>Gives every vCPU a non-maskable interrupt.</summary>
     internal void SendNmi() => _parts.SendNmi();
 

@@ -114,11 +114,26 @@ internal sealed class VirtioSlots : IDisposable
         }
     }
 
+    /// <summary>Makes all devices stand still.</summary>
+    internal void Pause()
+    {
+        foreach (IVirtioTransport transport in _transports)
+            transport.BeginPause();
+        foreach (IVirtioTransport transport in _transports)
+            transport.Pause();
+    }
+
+    /// <summary>Lets them go on.</summary>
+    internal void Resume()
+    {
+        foreach (IVirtioTransport transport in _transports)
+            transport.Resume();
+    }
+
     public void Dispose()
     {
         // All stand still before the first is gone: one may be using another's shared memory.
-        foreach (IVirtioTransport transport in _transports)
-            transport.Pause();
+        Pause();
         foreach (IVirtioTransport transport in _transports)
             transport.Dispose();
     }

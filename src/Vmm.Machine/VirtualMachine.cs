@@ -27,6 +27,10 @@ public sealed partial class VirtualMachine : IDisposable
 
     // Held while somebody looks at the vCPUs of a life: it is not taken apart meanwhile. Taken before all others, never by a vCPU or a device.
     private readonly object _inspection = new();
+
+    // Held while a life is made to stand still or go on: it is not taken apart meanwhile. Taken before all others but the one above, likewise.
+    private readonly object _pausing = new();
+    private bool _paused;
     private MachineLife? _life;
     private VmExit? _ended;
     private (ushort Columns, ushort Rows) _consoleSize;
@@ -91,11 +95,16 @@ public sealed partial class VirtualMachine : IDisposable
         while (true)
         {
             using var life = new MachineLife(_config, _outside, () => LastConsoleLines, () => Observer?.Panicked(), _bootTimer);
-            using (_lock.Enter())
+            lock (_pausing)
             {
-                if (_ended != null)
-                    return _ended;
-                _life = life;
+                using (_lock.Enter())
+                {
+                    if (_ended != null)
+                        return _ended;
+                    _life = life;
+                }
+                if (_paused)
+                    life.Pause();
             }
             try
             {
@@ -135,6 +144,7 @@ public sealed partial class VirtualMachine : IDisposable
             {
                 _metrics?.Release();
                 lock (_inspection)
+                lock (_pausing)
                 {
                     using (_lock.Enter())
                         _life = null;
@@ -163,27 +173,32 @@ public sealed partial class VirtualMachine : IDisposable
             return _life?.Devices.PressCtrlAltDelete() ?? false;
     }
 
-    /// <summary>Makes every vCPU stand still, and waits until they do. The guest's watchdog waits for them.</summary>
+    /// <summary>
+    /// Makes the guest stand still, and waits until it does: its vCPUs, then the queues of its virtio devices, which external back-ends give back
+    /// when what they have begun is done (vhost-user GET_VRING_BASE; a back-end that does not within its time is let go of). The guest's watchdog
+    /// waits too. A machine that does not run yet, or reboots just now, is paused from its start on. Nothing where it is paused already.
+    /// </summary>
     public void Pause()
     {
-        if (Life is not { } life)
-            return;
-        // First: a guest that is not let run must not be found to have hung.
-        life.Devices.Pause();
-        foreach (Vcpu vcpu in life.Vcpus)
-            vcpu.RequestPause();
-        foreach (Vcpu vcpu in life.Vcpus)
-            vcpu.WaitPaused();
+        lock (_pausing)
+        {
+            if (_paused)
+                return;
+            _paused = true;
+            Life?.Pause();
+        }
     }
 
-    /// <summary>Lets the vCPUs run again.</summary>
+    /// <summary>Lets a guest that was paused go on; nothing where it was not.</summary>
     public void Resume()
     {
-        if (Life is not { } life)
-            return;
-        foreach (Vcpu vcpu in life.Vcpus)
-            vcpu.Resume();
-        life.Devices.Resume();
+        lock (_pausing)
+        {
+            if (!_paused)
+                return;
+            _paused = false;
+            Life?.Resume();
+        }
     }
 
     /// <inheritdoc/>
@@ -193,7 +208,7 @@ public sealed partial class VirtualMachine : IDisposable
         _outside.Dispose();
     }
 
-    // It may have been taken apart when its vCPUs and devices are called; they do nothing then.
+    // Of use only with a lock that keeps it from being taken apart.
     private MachineLife? Life
     {
         get

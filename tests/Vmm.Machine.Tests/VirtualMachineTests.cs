@@ -154,6 +154,22 @@ public sealed class VirtualMachineTests : IDisposable
     }
 
     [SkippableFact]
+    public void Paused_before_it_runs_it_starts_when_it_is_resumed()
+    {
+        string debug = Path.Combine(_folder, "debug");
+        VmConfig config = Config(a => { a.Out(0xE9, 1); a.PowerOff(); }) with { DebugConsole = new ConsoleConfig(ConsoleBackend.File, debug) };
+        var observer = new Observer();
+        using var machine = new VirtualMachine(config, observer);
+        machine.Pause();
+        using Running running = new(machine);
+        Thread.Sleep(300);
+        Assert.Equal(0, Length(debug));
+        machine.Resume();
+        Assert.Equal(VmExitReason.PowerOff, running.Wait().Reason);
+        Assert.Equal(1, Length(debug));
+    }
+
+    [SkippableFact]
     public void A_paused_guest_is_not_found_to_have_hung_by_its_watchdog()
     {
         // Enables the fast clock, with which both stages take 2 s together, and begins anew for ever.

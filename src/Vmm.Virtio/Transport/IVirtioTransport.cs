@@ -12,7 +12,12 @@ internal interface IVirtioTransport : IDisposable
     /// <summary>Whether a driver has said DRIVER_OK and nothing has broken since.</summary>
     bool IsRunning { get; }
 
-    /// <summary>Stops the queues where they stand, until <see cref="Resume"/>. The vCPUs need not be stopped, but are for a save.</summary>
+    /// <summary>Asks the queues to stop for a <see cref="Pause"/> that follows, and does not wait.</summary>
+    void BeginPause();
+
+    /// <summary>
+    /// Stops the queues where they stand, until as many calls of <see cref="Resume"/>. The vCPUs need not be stopped, but are for a save.
+    /// </summary>
     void Pause();
 
     /// <summary>Starts what <see cref="Pause"/> or <see cref="Restore"/> left stopped.</summary>

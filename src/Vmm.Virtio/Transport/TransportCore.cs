@@ -30,7 +30,9 @@ internal sealed partial class TransportCore : IVirtioHost, IDisposable
     private bool _hasUnknownFeatures;
     private int _status;
     private uint _generation;
-    private bool _paused;
+
+    // Several may want it to stand still at a time; it goes on when the last one lets it.
+    private int _pauses;
     private bool _disposed;
 
     /// <summary>Makes one for a device that no driver has touched; owns the device.</summary>
@@ -231,9 +233,16 @@ internal sealed partial class TransportCore : IVirtioHost, IDisposable
     /// <summary>Says something about the device in the log.</summary>
     internal void Log(string clause) => _log?.Invoke($"{Device.Id}: {clause}");
 
+    /// <summary>Asks the queues to stop, and does not wait. For who pauses several devices: the longest counts then, and not the sum.</summary>
+    internal void BeginPause()
+    {
+        foreach (TransportQueue queue in _queues)
+            BeginStop(queue);
+    }
+
     internal void Pause()
     {
-        _paused = true;
+        _pauses++;
         StopAll();
         // A reset that was under way is complete with that: what is saved is a device at rest.
         Settle();
@@ -241,14 +250,14 @@ internal sealed partial class TransportCore : IVirtioHost, IDisposable
 
     internal void Resume()
     {
-        _paused = false;
-        StartAll();
+        if (_pauses > 0 && --_pauses == 0)
+            StartAll();
     }
 
     /// <summary>What both transports save.</summary>
     internal VirtioTransportState Save()
     {
-        if (!_paused)
+        if (_pauses == 0)
             throw new InvalidOperationException($"{Device.Id} is saved while it runs.");
         return new VirtioTransportState
         {
@@ -273,7 +282,7 @@ internal sealed partial class TransportCore : IVirtioHost, IDisposable
         StopAll();
         IsResetting = _isSilencedMeanwhile = false;
         _ending = 0;
-        _paused = true;
+        _pauses = Math.Max(_pauses, 1);
         _silenced = state.IsSilenced;
         Device.Reset();
         Device.Restore(state.Device!);
@@ -310,7 +319,6 @@ internal sealed partial class TransportCore : IVirtioHost, IDisposable
             if (_disposed)
                 return;
             _disposed = true;
-            _paused = true;
             _settling?.Dispose();
             StopAll();
             Settle();
@@ -374,7 +382,7 @@ internal sealed partial class TransportCore : IVirtioHost, IDisposable
 
     private void StartIfDue(TransportQueue queue)
     {
-        if (!queue.Enabled || queue.Running || _paused || _silenced || IsResetting || !IsRunning)
+        if (!queue.Enabled || queue.Running || _pauses > 0 || _disposed || _silenced || IsResetting || !IsRunning)
             return;
         if ((_driverFeatures & VirtioFeatures.RingPacked) == 0 && !BitOperations.IsPow2(queue.Size))
         {

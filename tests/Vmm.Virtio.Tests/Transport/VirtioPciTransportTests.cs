@@ -381,6 +381,24 @@ public sealed class VirtioPciTransportTests : IDisposable
     }
 
     [Fact]
+    public void What_several_pause_goes_on_when_the_last_one_lets_it()
+    {
+        _pci.Enable();
+        _pci.Start();
+        _pci.Pci.BeginPause();
+        _pci.Pci.Pause();
+        _pci.Pci.Pause();
+        _pci.Pci.Resume();
+        Assert.Empty(_pci.Device.Running);
+        _pci.Pci.Resume();
+        Assert.Equal(3, _pci.Device.Running.Count);
+        // One too many lets nothing go on that somebody else stops later.
+        _pci.Pci.Resume();
+        _pci.Pci.Pause();
+        Assert.Empty(_pci.Device.Running);
+    }
+
+    [Fact]
     public void A_signal_does_not_wait_for_a_queue_that_is_stopped()
     {
         foreach (ulong control in new ulong[] { 0, 0x8000 })

@@ -167,6 +167,13 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
     }
 
     /// <inheritdoc/>
+    public void BeginPause()
+    {
+        using (_core.Gate.Enter())
+            _core.BeginPause();
+    }
+
+    /// <inheritdoc/>
     public void Pause()
     {
         using (_core.Gate.Enter())

@@ -155,6 +155,13 @@ internal sealed partial class VirtioPciTransport : IPciFunction, IVirtioTranspor
     }
 
     /// <inheritdoc/>
+    public void BeginPause()
+    {
+        using (_core.Gate.Enter())
+            _core.BeginPause();
+    }
+
+    /// <inheritdoc/>
     public void Pause()
     {
         using (_core.Gate.Enter())
