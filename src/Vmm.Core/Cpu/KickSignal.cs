@@ -12,6 +12,9 @@ internal static unsafe class KickSignal
     // Clear of the first real-time signals, which runtimes and debuggers use.
     private static readonly int Number = __libc_current_sigrtmin() + 6;
 
+    // Milliseconds.
+    private const int MostTries = 100;
+
     /// <summary>Blocks it in the calling thread, and returns the thread's mask without it: what is to be blocked inside KVM_RUN.</summary>
     internal static ulong BlockInThisThread()
     {
@@ -24,7 +27,12 @@ internal static unsafe class KickSignal
     }
 
     /// <summary>Sends it to a thread of this process.</summary>
-    internal static void Send(int thread) => _ = tgkill(getpid(), thread, Number);
+    internal static void Send(int thread)
+    {
+        // A user's queued signals are limited (RLIMIT_SIGPENDING, also by what other programs have left pending). They are taken out soon, mostly.
+        for (int tries = 0; tgkill(getpid(), thread, Number) != 0 && errno == EAGAIN && tries < MostTries; tries++)
+            Thread.Sleep(1);
+    }
 
     /// <summary>Consumes every pending one; does not wait.</summary>
     internal static void Consume()

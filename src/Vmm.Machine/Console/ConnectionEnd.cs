@@ -84,15 +84,19 @@ internal sealed unsafe class SocketEnd(string path) : ConnectionEnd
     private readonly UnixListener _listener = UnixListener.Listen(path, "the console socket");
     private UnixStream? _client;
 
+    // There is no descriptor or memory for a client that waits: poll would say all the time that it is there.
+    private bool _cannotAccept;
+
     internal override string Location => path;
 
-    internal override int WaitFd => _listener.Number;
+    internal override int WaitFd => _cannotAccept ? -1 : _listener.Number;
 
-    internal override int LookEvery => -1;
+    internal override int LookEvery => _cannotAccept ? 500 : -1;
 
     internal override int TryConnect()
     {
-        _client = _listener.TryAccept();
+        _client = _listener.TryAccept(out int error);
+        _cannotAccept = _client == null && error is not (LibC.EAGAIN or LibC.EINTR);
         return _client?.Number ?? -1;
     }
 

@@ -1,4 +1,7 @@
 using System.Diagnostics;
+using System.Globalization;
+using System.Net.Sockets;
+using System.Text;
 using Vmm.Tests.Payloads;
 
 namespace Vmm.Cli.Tests.EndToEnd;
@@ -54,6 +57,29 @@ public sealed class HostTests : IDisposable
         string free = "/sys/kernel/mm/hugepages/hugepages-1048576kB/free_hugepages";
         Skip.If(File.Exists(free) && File.ReadAllText(free).Trim() != "0", "This host has huge pages of 1 GiB.");
         Run("--memory", memory).IsOneLine(ExitCodes.HostError, "huge pages", "hugepages=off");
+    }
+
+    [SkippableFact]
+    public void A_console_whose_client_finds_no_descriptor_waits_without_spinning()
+    {
+        NeedsKvm.Check();
+        string kernel = _vmm.Make("prints", GuestProgram.Elf(a => { a.Print("hello\r\n"); a.Out(0xE9, (byte)'x'); a.Hang(); }));
+        _vmm.MayRemain.Add("debug");
+        using RunningVmm running = _vmm.Start("run", "--kernel", kernel, "--serial", "socket=console", "--debug-console", "file=debug");
+        string debug = Path.Combine(_vmm.RunFolder, "debug");
+        Assert.True(SpinWait.SpinUntil(() => File.Exists(debug) && new FileInfo(debug).Length > 0, VmmProgram.Patience));
+        SetMostFiles(running, "3");
+        using var client = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified) { ReceiveTimeout = VmmProgram.Patience };
+        client.Connect(new UnixDomainSocketEndPoint(Path.Combine(_vmm.RunFolder, "console")));
+        Thread.Sleep(500);
+        long before = Ticks(running);
+        Thread.Sleep(1000);
+        // Of 100 a second.
+        Assert.InRange(Ticks(running) - before, 0, 10);
+        SetMostFiles(running, "1024");
+        Assert.Equal("hello\r\n", Receive(client));
+        running.Kill(15);
+        Assert.Equal(143, running.WaitForEnd().Code);
     }
 
     [SkippableFact]
@@ -253,5 +279,30 @@ public sealed class HostTests : IDisposable
 
         // In the shell's exec only, so that the shell itself is not meant.
         _vmm.Prefix = $"export LD_PRELOAD='{library}'; exec";
+    }
+
+    private static string Receive(Socket socket)
+    {
+        var text = new StringBuilder();
+        byte[] bytes = new byte[100];
+        while (!text.ToString().EndsWith('\n'))
+            text.Append(Encoding.UTF8.GetString(bytes, 0, socket.Receive(bytes)));
+        return text.ToString();
+    }
+
+    private static void SetMostFiles(RunningVmm running, string count)
+    {
+        using var prlimit = Process.Start("prlimit", ["--pid", running.Id.ToString(CultureInfo.InvariantCulture), $"--nofile={count}:"]);
+        prlimit.WaitForExit();
+        Assert.Equal(0, prlimit.ExitCode);
+    }
+
+    // utime and stime of the console's thread: the 14th and the 15th field, of which the second may have blanks.
+    private static long Ticks(RunningVmm running)
+    {
+        string thread = Directory.GetDirectories($"/proc/{running.Id}/task").Single(task => File.ReadAllText(task + "/comm").Trim() == "console");
+        string stat = File.ReadAllText(thread + "/stat");
+        string[] fields = stat[(stat.LastIndexOf(')') + 2)..].Split(' ');
+        return long.Parse(fields[11], CultureInfo.InvariantCulture) + long.Parse(fields[12], CultureInfo.InvariantCulture);
     }
 }
