@@ -7,14 +7,19 @@ using Vmm.Machine.Configuration;
 
 // live-machine OPTION...: the options of 'vmm run' with a value each. Commands on standard input, one to a line:
 //   balloon SIZE | memory SIZE | resize DISK | link CARD on|off | pause | resume | save DEVICE FILE | load DEVICE FILE | tell | wait balloon|memory SIZE | sleep SECONDS
-// Each is answered by a line on standard error. The guest's console had better not be tty.
+// Each is answered by a line on standard error. The guest's console had better not be tty, but where VMM_LIVE_COMMANDS names a named pipe:
+// then commands come from there, and the answers go to the file of that name with ".answers".
+string? pipe = Environment.GetEnvironmentVariable("VMM_LIVE_COMMANDS");
+// Open for both, so that it does not end with those who write.
+using StreamReader? commandPipe = pipe == null ? null : new StreamReader(new FileStream(pipe, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite, 0));
+using StreamWriter? answerFile = pipe == null ? null : new StreamWriter(pipe + ".answers") { AutoFlush = true };
 var builder = new VmConfigBuilder();
 for (int i = 0; i + 1 < args.Length; i += 2)
     builder.AddOption(VmConfig.Options.First(option => option.Name == args[i]), args[i + 1]);
 try
 {
     using var machine = new VirtualMachine(builder.Build(), new Quiet());
-    var commands = new Thread(() => Obey(machine)) { IsBackground = true };
+    var commands = new Thread(() => Obey(machine, commandPipe ?? Console.In, answerFile ?? Console.Error)) { IsBackground = true };
     commands.Start();
     VmExit exit = machine.Run();
     Console.Error.WriteLine($"ended {exit.Reason}");
@@ -26,17 +31,17 @@ catch (VmmException e)
     return 2;
 }
 
-static void Obey(VirtualMachine machine)
+static void Obey(VirtualMachine machine, TextReader commands, TextWriter answers)
 {
-    while (Console.In.ReadLine() is { } line)
+    while (commands.ReadLine() is { } line)
     {
         try
         {
-            Console.Error.WriteLine($"{line}: {Do(machine, line.Split(' '))}");
+            answers.WriteLine($"{line}: {Do(machine, line.Split(' '))}");
         }
         catch (VmmException e)
         {
-            Console.Error.WriteLine($"{line}: {e.Message}");
+            answers.WriteLine($"{line}: {e.Message}");
         }
     }
 }
@@ -97,7 +102,7 @@ internal sealed class Quiet : IMachineObserver
     {
     }
 
-    public void DeviceTrouble(string sentence) => Console.Error.WriteLine(sentence);
+    public void DeviceTrouble(string sentence) => Console.Error.WriteLine($"vmm: warn: {sentence}");
 
     public void BootMark(BootMark mark)
     {

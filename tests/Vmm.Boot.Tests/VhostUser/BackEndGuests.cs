@@ -13,6 +13,17 @@ internal static class BackEndGuests
     /// <summary>What fio writes and verifies, as fio writes a size.</summary>
     public static string FioSize { get; } = Environment.GetEnvironmentVariable("VMM_TEST_FIO_SIZE") ?? (VirtioHost.Full ? "32m" : "1m");
 
+    /// <summary>An address by which a guest of passt reaches its host.</summary>
+    public const string Host4 = "10.91.9.1";
+
+    /// <summary>Another one.</summary>
+    public const string Host6 = "fd00:91:9::1";
+
+    /// <summary>Where passt listens.</summary>
+    public const string PasstSocket = PasstFolder + "/socket";
+
+    private const string PasstFolder = "/run/vmm-passt";
+
     /// <summary>Where vmm writes its metrics in a test.</summary>
     public static string Metrics(VirtioHost host) => $"{host.Scratch}/metrics.jsonl";
 
@@ -34,11 +45,27 @@ internal static class BackEndGuests
         return new Service(host, file);
     }
 
+    /// <summary>Starts passt as an ordinary user, likewise, with an interface for it to tell the guest of.</summary>
+    public static async Task<IAsyncDisposable> StartPasst(VirtioHost host)
+    {
+        await host.RequireProgram("passt");
+        // Only in the sandbox: elsewhere that is the administrator's.
+        Skip.IfNot(host.InSandbox, "this test makes a network interface with a default route, so it runs in the sandbox only");
+        await Must(
+            host,
+            "ip link show vmmout >/dev/null 2>&1 && exit; modprobe veth; ip link add vmmout type veth peer name vmmin && ip link set lo up && ip link set vmmout up && ip link set vmmin up"
+            + " && ip addr add 10.91.0.15/24 dev vmmout && ip route add default via 10.91.0.2 && ip -6 addr add fd00:91::15/64 dev vmmout nodad && ip -6 route add default via fd00:91::2 dev vmmout");
+        await Must(host, $"mkdir -p {PasstFolder} && chown nobody {PasstFolder}");
+        return await Start(
+            host, "passt",
+            $"setpriv --reuid=nobody --regid=nogroup --clear-groups passt -f --vhost-user --socket {PasstSocket} --map-host-loopback {Host4} --map-host-loopback {Host6}");
+    }
+
     /// <summary>Runs the guest and looks at what it found.</summary>
-    public static async Task Check(VirtioHost host, GuestMachine machine, ITestOutputHelper log)
+    public static async Task Check(VirtioHost host, GuestMachine machine, ITestOutputHelper log, IReadOnlyList<string>? program = null)
     {
         await Must(host, $"rm -f {Metrics(host)}");
-        GuestRun run = await host.Run(machine, Limit);
+        GuestRun run = await host.Run(machine, Limit, program);
         run.AssertChecks(log);
         Assert.Equal(0, run.ExitCode);
     }

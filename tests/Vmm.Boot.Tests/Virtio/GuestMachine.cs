@@ -72,13 +72,13 @@ public sealed record GuestMachine(string Image, string Bus, bool Packed)
         $"console=ttyS0 quiet panic=-1 {Root} {Words} vmm.console={Console} vmm.end=poweroff vmm.run64="
         + Convert.ToBase64String(Encoding.UTF8.GetBytes(Script));
 
-    /// <summary>vmm's arguments.</summary>
+    /// <summary>The options of <c>vmm run</c>.</summary>
     public IEnumerable<string> ForVmm(string kernel, string initramfs)
     {
         string ring = Packed ? ",packed=on" : ",packed=off";
         List<string> words =
         [
-            "run", "--kernel", kernel, "--initramfs", initramfs, "--cmdline", CommandLine, "--cpus", $"boot={Cpus}", "--bus", Bus,
+            "--kernel", kernel, "--initramfs", initramfs, "--cmdline", CommandLine, "--cpus", $"boot={Cpus}", "--bus", Bus,
             "--memory", Hotplug > 0 ? $"size={Megabytes}M,hotplug_size={Hotplug}M,hotplugged_size={Plugged ?? Hotplug}M" : $"size={Megabytes}M",
             "--serial", Console == "ttyS0" ? "tty" : "null", "--console", Console == "ttyS0" ? "null" : "tty", "--io-threads", $"count={IoThreads}",
         ];

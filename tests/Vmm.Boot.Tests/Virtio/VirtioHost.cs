@@ -129,12 +129,15 @@ public sealed class VirtioHost : IAsyncLifetime
     }
 
     /// <summary>Boots a guest and waits for the end of its VMM.</summary>
-    public async Task<GuestRun> Run(GuestMachine machine, TimeSpan timeout)
+    /// <param name="machine">It.</param>
+    /// <param name="timeout">How long that may take.</param>
+    /// <param name="program">Words that start a program with vmm's options in place of vmm.</param>
+    public async Task<GuestRun> Run(GuestMachine machine, TimeSpan timeout, IReadOnlyList<string>? program = null)
     {
         var watch = Stopwatch.StartNew();
         string kernel = _boot.Image(machine.Image, "vmlinuz");
         string initramfs = $"{Scratch}/{machine.Image}.initramfs";
-        IEnumerable<string> words = Peer ? machine.ForQemu(kernel, initramfs) : machine.ForVmm(kernel, initramfs).Prepend(_boot.Binary);
+        IEnumerable<string> words = Peer ? machine.ForQemu(kernel, initramfs) : (program ?? [_boot.Binary, "run"]).Concat(machine.ForVmm(kernel, initramfs));
         string prepare = Peer && machine.Tap is { } tap
             ? $"ip link show {tap} >/dev/null 2>&1 || ip tuntap add {tap} mode tap && ip addr replace {GuestMachine.HostAddress}/24 dev {tap} && ip link set {tap} up; "
             : "";
@@ -142,6 +145,9 @@ public sealed class VirtioHost : IAsyncLifetime
             $"{prepare}exec sh {Scratch}/scripts/drive.sh {string.Join(' ', words.Select(Sandbox.Sandbox.Quote))}", timeout);
         return new GuestRun(result, watch.Elapsed);
     }
+
+    /// <summary>Copies a directory to where the guests run.</summary>
+    public Task CopyIn(string directory, string there) => _boot.CopyIn(directory, there);
 
     /// <summary>Runs a shell line where the guests run.</summary>
     public Task<CommandResult> Shell(string line, TimeSpan? timeout = null) => _boot.Shell(line, timeout);
