@@ -20,28 +20,35 @@ sockets_echo() {
 }
 check sockets eventually sockets_echo
 
-# load NAME COMMAND...: again and again until it is enough; how often it went well is in /tmp/NAME.done.
-load() {
-    load_name=$1
+# What is written is read again and compared soon, until an interrupt, after which fio ends with 128.
+verified() { # NAME OPTION...
+    fio --name="$@" --size=256k --bs=4k --rw=randwrite --verify=crc32c --verify_fatal=1 --verify_backlog=16 --time_based --runtime=3000 --minimal > "/tmp/$1.log" 2>&1
+    case $? in 0 | 128) ;; *) tail -n 3 "/tmp/$1.log" > "/tmp/$1.failed" ;; esac
+}
+# again NAME COMMAND...: again and again until it is enough; how often it went well is in /tmp/NAME.done.
+again() {
+    again_name=$1
     shift
-    : > "/tmp/$load_name.done"
+    : > "/tmp/$again_name.done"
     while [ ! -e /tmp/enough ]; do
-        "$@" > "/tmp/$load_name.log" 2>&1 || { echo "$*" > "/tmp/$load_name.failed"; return; }
-        echo >> "/tmp/$load_name.done"
+        "$@" > "/tmp/$again_name.log" 2>&1 || { tail -n 3 "/tmp/$again_name.log" > "/tmp/$again_name.failed"; return; }
+        echo >> "/tmp/$again_name.done"
     done
 }
-verified="--size=256k --bs=4k --rw=randrw --verify=crc32c --verify_fatal=1 --minimal"
-load disk fio --name=disk --filename=/dev/vdb --ioengine=libaio --direct=1 --iodepth=16 --allow_file_create=0 $verified &
-load files fio --name=files --directory=/mnt --ioengine=psync --fsync=8 $verified &
-load sockets sockets_echo &
-load network timeout 100 iperf3 -c "$host4" -n 1M &
-loads() { cat /tmp/disk.done /tmp/files.done /tmp/network.done /tmp/sockets.done | wc -l; }
+verified disk --filename=/dev/vdb --ioengine=libaio --direct=1 --iodepth=16 --allow_file_create=0 &
+verified files --directory=/mnt --ioengine=psync --fsync=8 &
+again sockets sockets_echo &
+again network timeout 100 iperf3 -c "$host4" -n 1M &
+written() { awk '{ print $5 }' /sys/block/vdb/stat; }
+changed() { stat -c %y /mnt/files.0.0 2>/dev/null; }
+done_of() { wc -l < "/tmp/$1.done"; }
 failures() { cat /tmp/*.failed 2>/dev/null; }
+began() { [ "$(written)" -gt 20 ] && [ -n "$(changed)" ]; }
+check loads_begin eventually began
 # What the back-ends do shows in the file of the disk, in the files that are shared and in the host's loopback.
 state="stat -c %y $disk \$(find $share -type f) | sort | sha256sum | cut -c 1-20; grep lo: /proc/net/dev"
 # tell N WORD: has the machine obey, and waits for its N-th answer.
 tell="tell() { echo \$1 > $commands; n=0; until test \$(grep -c ^\$1: $commands.answers) = \$2; do n=\$((n + 1)); test \$n -lt 600 || return 1; sleep 0.1; done; }"
-before=$(loads)
 count=0 still=0
 while [ $count -lt "$pauses" ]; do
     count=$((count + 1))
@@ -52,9 +59,16 @@ while [ $count -lt "$pauses" ]; do
 done
 check stands_still test $still = "$pauses"
 check no_failure test "$(failures)" = ""
-progress() { test "$(loads)" -gt $((before + 4)); }
-check goes_on eventually progress
-fact loads $(for name in disk files network sockets; do echo $name $(wc -l < /tmp/$name.done); done)
+written_before=$(written) changed_before=$(changed) network_before=$(done_of network) sockets_before=$(done_of sockets)
+disk_goes_on() { [ "$(written)" -gt $((written_before + 50)) ]; }
+files_go_on() { [ "$(changed)" != "$changed_before" ]; }
+network_goes_on() { [ "$(done_of network)" -gt "$network_before" ]; }
+sockets_go_on() { [ "$(done_of sockets)" -gt "$sockets_before" ]; }
+check disk_goes_on eventually disk_goes_on
+check files_go_on eventually files_go_on
+check network_goes_on eventually network_goes_on
+check sockets_go_on eventually sockets_go_on
+fact loads disk "$(written)" network "$(done_of network)" sockets "$(done_of sockets)"
 
 # --- killed while it stands still: a disk whose queues are given back loses nothing
 losses disk1
@@ -63,10 +77,10 @@ ask "$tell; tell pause $((pauses + 1)); kill -9 \$($kill_disk) \$($kill_net) && 
 check killed test "$answer" = killed
 losses disk1
 check loss_was_seen test "$losses" -gt "$before"
-disk_before=$(wc -l < /tmp/disk.done)
-disk_goes_on() { test "$(wc -l < /tmp/disk.done)" -gt $((disk_before + 1)); }
-check disk_goes_on eventually disk_goes_on
+written_before=$(written)
+check disk_goes_on_after_kill eventually disk_goes_on
 : > /tmp/enough
+pkill -INT fio
 ended() { test "$(pgrep -c fio)" = 0; }
 check loads_end eventually ended
 check no_failure_of_the_disk test ! -e /tmp/disk.failed
