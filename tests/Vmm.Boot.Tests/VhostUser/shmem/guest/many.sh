@@ -29,8 +29,7 @@ for round in 1 2; do
     check "maps_come_back_$round" test $((answer - maps)) -le 64
     ask '. ./host.sh; vmm_rss'
     fact "rss_after_$round" "$answer"
-    # What the first round taught the program (objects in pools, the heap's segments) it may keep; the files' pages not.
-    # The first time the collector keeps room for what it will need again, some 200 bytes for each mapping.
+    # What the first round taught the program it may keep (objects in pools, the heap's segments, some 200 bytes for each mapping); the files' pages not.
     check "rss_comes_back_$round" test $((answer - rss)) -le $((8192 + (round == 1 ? pages / 4 : 0)))
     rss=$answer
 done
