@@ -144,11 +144,13 @@ public sealed partial class VirtualMachine : IDisposable
             {
                 _metrics?.Release();
                 lock (_inspection)
+                {
                     lock (_pausing)
                     {
                         using (_lock.Enter())
                             _life = null;
                     }
+                }
             }
             _bootTimer.Restart();
             Observer?.Restarting();
