@@ -5,7 +5,7 @@ namespace Vmm.Boot.Tests.VhostUser;
 
 /// <summary>
 /// A network card of passt, which runs as an ordinary user: DHCP, TCP both ways over IPv4 and IPv6, a driver that leaves and comes back, a passt
-/// that is killed under load.
+/// that is killed under load, a reboot.
 /// </summary>
 [Collection(BackEndCollection.Name)]
 public sealed class PasstTests(VirtioHost host, ITestOutputHelper log)

@@ -1,4 +1,4 @@
-# A network card of passt.
+# A network card of passt, before and after a reboot.
 # From the environment: back_end (words that find passt on the host), bus, metrics (the VMM's file), bytes (through the network), rounds (of unbind
 # and bind), host4 and host6 (addresses that are the host).
 . /run/vmm/checks.sh
@@ -16,6 +16,13 @@ ip link set eth0 up
 check dhcp timeout 60 busybox udhcpc -i eth0 -n -q -s /tmp/dhcp
 fact lease "$(cat /tmp/lease)"
 check dhcp_address grep -q '^10\.91\.0\.15/24 via 10\.91\.0\.2' /tmp/lease
+if [ -e /root/again ]; then
+    check iperf_after_reboot eventually sh -c "timeout 20 iperf3 -c $host4 -n 100000"
+    ask 'echo hello from the host'
+    check console_after_reboot test "$answer" = 'hello from the host'
+    outcome end ok
+    exit
+fi
 has_global() { ip -6 addr show dev eth0 scope global | grep inet6 | grep -qv tentative; }
 check router_advertisement eventually has_global
 
@@ -71,5 +78,8 @@ kill $load 2>/dev/null
 check iperf_after_kill eventually sh -c "timeout 20 iperf3 -c $host4 -n 100000"
 check iperf6_after_kill eventually sh -c "timeout 20 iperf3 -6 -c $host6 -n 100000"
 ask 'echo hello from the host'
-check console_at_the_end test "$answer" = 'hello from the host'
-outcome end ok
+check console_after_kill test "$answer" = 'hello from the host'
+: > /root/again
+sync
+reboot -f
+sleep 60
