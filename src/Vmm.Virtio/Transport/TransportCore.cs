@@ -240,12 +240,38 @@ internal sealed partial class TransportCore : IVirtioHost, IDisposable
             BeginStop(queue);
     }
 
+    /// <summary>
+    /// Stops the queues. Not with <see cref="Gate"/> held: while somebody else has to let go of them first, a vCPU that looks at a register waits for nobody.
+    /// </summary>
     internal void Pause()
     {
-        _pauses++;
-        StopAll();
-        // A reset that was under way is complete with that: what is saved is a device at rest.
-        Settle();
+        using (Gate.Enter())
+        {
+            _pauses++;
+            BeginPause();
+        }
+        var spin = default(SpinWait);
+        while (!TryCompletePause())
+        {
+            // Sleeps a millisecond at a time soon.
+            spin.SpinOnce();
+        }
+    }
+
+    private bool TryCompletePause()
+    {
+        using (Gate.Enter())
+        {
+            foreach (TransportQueue queue in _queues)
+            {
+                if (!IsStopped(queue))
+                    return false;
+            }
+            StopAll();
+            // A reset that was under way is complete with that: what is saved is a device at rest.
+            Settle();
+            return true;
+        }
     }
 
     internal void Resume()

@@ -208,7 +208,7 @@ public sealed class ExternalCallTests : IDisposable
                         setup.Call!.Signal();
                         break;
                     case 3:
-                        pci.Pci.Pause();
+                        device.LetGoDuring(pci.Pci.Pause);
                         _ = pci.Pci.Save();
                         pci.Pci.Resume();
                         break;

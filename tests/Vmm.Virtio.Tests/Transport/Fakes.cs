@@ -77,6 +77,15 @@ internal sealed class FakeDevice(ushort[]? queueSizes = null, SharedMemoryRegion
 
     public override void WriteConfiguration(int offset, ReadOnlySpan<byte> data) => data.CopyTo(Configuration.AsSpan(offset));
 
+    /// <summary>Something that waits for the queues, while whoever serves them lets them go.</summary>
+    public void LetGoDuring(Action wait)
+    {
+        var waiter = new Thread(() => wait());
+        waiter.Start();
+        Holds = false;
+        Assert.True(waiter.Join(TimeSpan.FromSeconds(30)), "The queues have been let go of, and it waits still.");
+    }
+
     public override void Activate(VirtioActivation activation)
     {
         Fail();

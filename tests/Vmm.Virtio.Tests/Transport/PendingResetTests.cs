@@ -169,7 +169,7 @@ public sealed class PendingResetTests : IDisposable
         string[] all = ["stop 0", "stop 1", "stop 2", "reset"];
 
         Begin();
-        _pci.Pci.Pause();
+        _pci.Device.LetGoDuring(_pci.Pci.Pause);
         Assert.Equal(queueOnly ? all[..3] : all, _pci.Device.Calls);
         VirtioTransportState state = _pci.Pci.Save();
         Assert.Equal((queueOnly ? 15 : 0, false), (state.Status, state.Queues[1].Enabled));
@@ -212,7 +212,7 @@ public sealed class PendingResetTests : IDisposable
             Assert.Equal(3 - index - 1, _pci.Device.Begun.Count);
             _pci.Device.Holds = false;
         };
-        _pci.Pci.Pause();
+        _pci.Device.LetGoDuring(_pci.Pci.Pause);
         _pci.Pci.Resume();
         _pci.PciBus.Reset();
         Assert.Empty(_pci.Device.Running);
@@ -274,10 +274,30 @@ public sealed class PendingResetTests : IDisposable
         using PciMachine pci = StartExternal();
         pci.SetConfig(0x04, 2, 2);
         pci.SetConfig(0x04, 6, 2);
-        pci.Device.Stopping = _ => pci.Device.Holds = false;
-        pci.Pci.Pause();
+        pci.Device.LetGoDuring(pci.Pci.Pause);
         Assert.Equal(["stop 0", "stop 1", "stop 2"], pci.Device.Calls);
         Assert.False(pci.Pci.Save().IsSilenced);
+        pci.Pci.Resume();
+        Assert.Equal([0, 1, 2], pci.Device.Running.Keys.Order());
+    }
+
+    [Fact]
+    public void While_a_pause_waits_for_others_registers_are_read_and_nothing_starts_again()
+    {
+        using PciMachine pci = StartExternal();
+        ulong status = pci.Structure(1).Address + 0x14;
+        var pause = new Thread(pci.Pci.Pause);
+        pause.Start();
+        Assert.True(SpinWait.SpinUntil(() => pci.Device.StopsBegun == 3, s_watchdog));
+        for (int i = 0; i < 100; i++)
+            OtherThread.Run(() => Assert.Equal(15UL, pci.Read(status, 1)));
+        OtherThread.Run(() => pci.SetConfig(0x04, 2, 2));
+        OtherThread.Run(() => pci.SetConfig(0x04, 6, 2));
+        Assert.False(pause.Join(50));
+        pci.Device.Holds = false;
+        Assert.True(pause.Join(s_watchdog));
+        Assert.Empty(pci.Device.Running);
+        Assert.Equal(15, pci.Pci.Save().Status);
         pci.Pci.Resume();
         Assert.Equal([0, 1, 2], pci.Device.Running.Keys.Order());
     }
@@ -387,7 +407,7 @@ public sealed class PendingResetTests : IDisposable
         var writer = new Thread(() => mmio.Write32(0x070, 0));
         writer.Start();
         Assert.True(SpinWait.SpinUntil(() => device.StopsBegun == 3, s_watchdog));
-        mmio.Pause();
+        device.LetGoDuring(mmio.Pause);
         Assert.True(writer.Join(s_watchdog));
         Assert.Equal(0, mmio.Save().Status);
         mmio.Resume();

@@ -174,11 +174,7 @@ internal sealed class VirtioMmioTransport : IBusDevice, IVirtioTransport, ITrans
     }
 
     /// <inheritdoc/>
-    public void Pause()
-    {
-        using (_core.Gate.Enter())
-            _core.Pause();
-    }
+    public void Pause() => _core.Pause();
 
     /// <inheritdoc/>
     public void Resume()

@@ -162,11 +162,7 @@ internal sealed partial class VirtioPciTransport : IPciFunction, IVirtioTranspor
     }
 
     /// <inheritdoc/>
-    public void Pause()
-    {
-        using (_core.Gate.Enter())
-            _core.Pause();
-    }
+    public void Pause() => _core.Pause();
 
     /// <inheritdoc/>
     public void Resume()
