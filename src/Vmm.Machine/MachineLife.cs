@@ -97,9 +97,15 @@ internal sealed class MachineLife : IVcpuObserver, IGuestEventSink, IDisposable
     internal void Resume()
     {
         _devices.Resume();
+        LetRun();
+        _devices.ResumeTime();
+    }
+
+    /// <summary>Lets the vCPUs go on, and whoever waits for them to stand still.</summary>
+    internal void LetRun()
+    {
         foreach (Vcpu vcpu in _parts.Vcpus)
             vcpu.Resume();
-        _devices.ResumeTime();
     }
 
     /// <summary>Gives every vCPU a non-maskable interrupt.</summary>

@@ -194,6 +194,8 @@ public sealed partial class VirtualMachine : IDisposable
     /// <summary>Lets a guest that was paused go on; nothing where it was not.</summary>
     public void Resume()
     {
+        // A pause may be waiting for a vCPU that waits for who reads a console.
+        Life?.LetRun();
         lock (_pausing)
         {
             if (!_paused)
@@ -210,7 +212,7 @@ public sealed partial class VirtualMachine : IDisposable
         _outside.Dispose();
     }
 
-    // Of use only with a lock that keeps it from being taken apart.
+    // Only what does nothing to one that was taken apart may be called without a lock that keeps it from that.
     private MachineLife? Life
     {
         get

@@ -230,7 +230,8 @@ internal sealed unsafe class Vcpu : IDisposable
                 Thread.Yield();
                 return true;
             default:
-                return false;
+                // Such as a page in the middle of a file that its file system has no room for.
+                return Faults?.GiveUp() == true;
         }
     }
 

@@ -31,4 +31,16 @@ internal sealed class GuestFaults : IGuestFaultHandler
         }
         return answer;
     }
+
+    /// <inheritdoc/>
+    public bool GiveUp()
+    {
+        // One after the other, as long as it goes on: those that are not to blame keep theirs, if they come later.
+        foreach (IGuestFaultHandler handler in Volatile.Read(ref _handlers))
+        {
+            if (handler.GiveUp())
+                return true;
+        }
+        return false;
+    }
 }

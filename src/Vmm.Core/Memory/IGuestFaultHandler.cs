@@ -24,4 +24,11 @@ public interface IGuestFaultHandler
     /// with nothing locked; several may at once.
     /// </summary>
     GuestFaultAnswer Resolve();
+
+    /// <summary>
+    /// The guest stumbles on, and nothing is known to be missing: takes something that others have given out of the guest's direct reach, rather than
+    /// let them end the machine with it. Likewise called.
+    /// </summary>
+    /// <returns>Whether there was something.</returns>
+    bool GiveUp();
 }

@@ -54,6 +54,9 @@ public abstract class SharedMemoryRegion : IGuestFaultHandler
     /// <inheritdoc/>
     public virtual GuestFaultAnswer Resolve() => GuestFaultAnswer.NotHere;
 
+    /// <inheritdoc/>
+    public virtual bool GiveUp() => false;
+
     /// <summary>Says who takes clauses about what goes wrong in it; a transport does once. They are few, however often it happens.</summary>
     internal void ReportTo(Action<string> log) => _log = log;
 
@@ -81,6 +84,7 @@ public abstract class SharedMemoryRegion : IGuestFaultHandler
             SharedMemoryTrouble.HoleRead => $"the guest reads shared memory {Id} where nothing is mapped: it gets ones",
             SharedMemoryTrouble.HoleWrite => $"the guest writes shared memory {Id} where nothing is mapped: that is dropped",
             SharedMemoryTrouble.ReadOnlyWrite => $"the guest writes shared memory {Id} where it may only read: that is dropped",
+            SharedMemoryTrouble.GivenUp => $"the host cannot give the guest a page of what is mapped into shared memory {Id}: the guest reaches what is mapped there now by exits, and reads ones where there is nothing",
             SharedMemoryTrouble.Truncated => $"a file behind shared memory {Id} was truncated: the guest reads ones there from now on",
             _ => $"the host does not let the guest reach a part of shared memory {Id} directly: it is slow there",
         });

@@ -15,6 +15,9 @@ internal enum SharedMemoryTrouble
     /// <summary>A mapped file became shorter.</summary>
     Truncated,
 
+    /// <summary>The host cannot give a page of some mapping, whichever it is.</summary>
+    GivenUp,
+
     /// <summary>The host refused a memory slot for what is mapped already.</summary>
     NotDirect,
 }

@@ -181,6 +181,23 @@ public sealed unsafe class SharedMemoryWindow : SharedMemoryRegion, IDisposable
         return answer;
     }
 
+    /// <inheritdoc/>
+    public override bool GiveUp()
+    {
+        bool any = false;
+        using (_lock.Enter())
+        {
+            for (ulong next = 0; _mappings.AtOrAbove(next) is { } mapping; next = mapping.End)
+            {
+                if (mapping.HasSlot)
+                    any |= mapping.Shrink(0);
+            }
+        }
+        if (any)
+            Tell(SharedMemoryTrouble.GivenUp);
+        return any;
+    }
+
     /// <summary>Takes all mappings out, and gives the address space back. The window is placed nowhere any more.</summary>
     public void Dispose()
     {

@@ -156,6 +156,9 @@ public sealed partial class VhostUserBackEnd
         {
             NeedsReset($"its back-end could not be started: {e.Message}");
             Undo();
+            // Where not one was started, there was none whose stop would have said so.
+            if (!Array.Exists(_rings, ring => ring.IsServed))
+                _device?.RefuseMappings();
         }
     }
 
@@ -258,9 +261,10 @@ public sealed partial class VhostUserBackEnd
     {
         if (_inflightTold || !Offer.Has(ProtocolFeatures.InflightSharedMemory))
             return;
-        ushort size = _rings.Max(ring => ring.IsWanted ? ring.Setup.Size : (ushort)0);
         if (_inflight == null)
         {
+            // For whatever queues are started later.
+            ushort size = _settings.QueueSizes.Max();
             var asked = new InflightDescription(0, 0, (ushort)_rings.Length, size, 0);
             InflightDescription given = channel.AskForDescriptor<InflightDescription, InflightDescription>(FrontEndRequest.GetInflightFd, asked, -1, out FileDescriptor? descriptor);
             if (given.Size == 0)

@@ -102,6 +102,8 @@ public sealed class FaultWatchTests : IDisposable
 
         internal Action? Meanwhile { get; set; }
 
+        public bool GiveUp() => false;
+
         public GuestFaultAnswer Resolve()
         {
             Calls++;

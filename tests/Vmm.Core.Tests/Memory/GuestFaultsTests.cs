@@ -21,9 +21,28 @@ public sealed class GuestFaultsTests
         Assert.All(all, one => Assert.Equal(1, one.Times));
     }
 
+    [Fact]
+    public void They_give_up_one_at_a_time()
+    {
+        var faults = new GuestFaults();
+        Assert.False(faults.GiveUp());
+        Asked first = new(GuestFaultAnswer.Unexplained), second = new(GuestFaultAnswer.NotHere) { Has = true }, third = new(GuestFaultAnswer.NotHere) { Has = true };
+        faults.Add(first);
+        faults.Add(second);
+        faults.Add(third);
+        Assert.True(faults.GiveUp());
+        Assert.Equal((false, true), (second.Has, third.Has));
+        Assert.True(faults.GiveUp());
+        Assert.False(faults.GiveUp());
+    }
+
     private sealed class Asked(GuestFaultAnswer answer) : IGuestFaultHandler
     {
         public int Times { get; private set; }
+
+        public bool Has { get; set; }
+
+        public bool GiveUp() => Has && !(Has = false);
 
         public GuestFaultAnswer Resolve()
         {

@@ -380,6 +380,23 @@ public sealed class SharedMemoryWindowTests : IDisposable
     }
 
     [Fact]
+    public void What_is_given_up_is_reached_by_exits_only_until_it_is_mapped_again()
+    {
+        using var sealedFile = new TestFile(2, seals: F_SEAL_SHRINK);
+        Assert.False(_window.GiveUp());
+        Assert.Equal(0, _window.TryMap(sealedFile.Fd, 0, 0, 2 * Page, true));
+        Assert.Equal(0, Map(0, 4, 1));
+        Assert.True(_window.GiveUp());
+        Assert.Empty(_slots.Mapped);
+        Assert.False(_window.GiveUp());
+        Assert.Equal(100UL, _window.Behind.Load(4 * Page));
+        Assert.Single(_log, line => line.Contains("the host cannot give the guest a page", StringComparison.Ordinal));
+        Assert.Equal(0, _window.TryUnmap(4 * Page, Page));
+        Assert.Equal(0, Map(0, 4, 1));
+        Assert.Single(_slots.Mapped);
+    }
+
+    [Fact]
     public void A_file_that_cannot_shrink_is_not_suspected()
     {
         using var sealedFile = new TestFile(2, seals: F_SEAL_SHRINK);

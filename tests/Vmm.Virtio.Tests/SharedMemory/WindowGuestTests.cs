@@ -111,6 +111,47 @@ public sealed class WindowGuestTests : IDisposable
     [SkippableTheory]
     [InlineData(false)]
     [InlineData(true)]
+    public void A_page_in_the_middle_that_its_file_system_has_no_room_for_ends_no_machine(bool user)
+    {
+        string folder = Directory.CreateTempSubdirectory("vmm-full").FullName;
+        Skip.If(Shell($"mount -t tmpfs -o size=8k none {folder}") != 0, "A file system that is full takes root to mount.");
+        try
+        {
+            Start();
+            Assert.Equal(0, Map(0, 15, 1));
+            string path = Path.Combine(folder, "file");
+            // Its first and its last page take all the room there is.
+            Assert.Equal(0, Shell($"truncate -s 32k {path} && printf AAAAAAAA | dd of={path} conv=notrunc status=none && printf BBBBBBBB | dd of={path} bs=4096 seek=7 conv=notrunc status=none"));
+            using (FileStream file = File.Open(path, FileMode.Open, FileAccess.ReadWrite))
+                Assert.Equal(0, _window.TryMap((int)file.SafeFileHandle.DangerousGetHandle(), 0, 0, 8 * Page, true));
+            ulong[] seen = Run(user, _ => { }, a =>
+            {
+                Load(a, 0, Place);
+                Load(a, 1, Place + (3 * Page));
+                Store(a, Place + (4 * Page), 0x2222);
+                Load(a, 2, Place + (7 * Page));
+                Load(a, 3, Place + (15 * Page));
+            });
+            Assert.Equal([0x4141_4141_4141_4141, ulong.MaxValue, 0x4242_4242_4242_4242, 100], seen[..4]);
+            Assert.Empty(_machine.Ends);
+            _window.UnmapAll();
+        }
+        finally
+        {
+            Assert.Equal(0, Shell($"umount {folder} && rmdir {folder}"));
+        }
+    }
+
+    private static int Shell(string line)
+    {
+        using var process = System.Diagnostics.Process.Start(new System.Diagnostics.ProcessStartInfo("/bin/sh", ["-c", line]) { RedirectStandardError = true })!;
+        process.WaitForExit();
+        return process.ExitCode;
+    }
+
+    [SkippableTheory]
+    [InlineData(false)]
+    [InlineData(true)]
     public void A_guest_reads_ones_where_the_file_of_persistent_memory_was_truncated(bool user)
     {
         HostKvm.Needed();

@@ -221,7 +221,7 @@ internal sealed partial class VirtioPciTransport
                 transport.ReadRegisters(offset, data);
                 return;
             }
-            lock (transport._core.Gate)
+            using (transport._core.Gate.Enter())
                 transport.ReadRegisters(offset, data);
         }
 
@@ -232,7 +232,7 @@ internal sealed partial class VirtioPciTransport
                 transport.Notify(offset);
                 return;
             }
-            lock (transport._core.Gate)
+            using (transport._core.Gate.Enter())
                 transport.WriteRegisters(offset, data);
         }
     }
