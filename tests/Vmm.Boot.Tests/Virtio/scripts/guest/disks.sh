@@ -60,7 +60,8 @@ ended() { ! kill -0 $load 2>/dev/null; }
 kill_under_load() {
     losses disk2
     before=$losses
-    fio --name=load --filename=/dev/vdc --ioengine=libaio --direct=1 --iodepth=16 --numjobs=4 --rw=randrw --bssplit=4k/50:128k/50 --size=4m --offset_increment=4m --time_based --runtime=8 --minimal > /tmp/load 2>&1 &
+    # What was written is read again and compared all the while.
+    fio --name=load --filename=/dev/vdc --ioengine=libaio --direct=1 --iodepth=16 --numjobs=4 --rw=randwrite --bs=4k --size=1m --offset_increment=4m $verified --verify_backlog=64 --time_based --runtime=8 --minimal > /tmp/load 2>&1 &
     load=$!
     sleep 3
     ask "kill -9 \$($back_end) && echo killed"
@@ -68,7 +69,12 @@ kill_under_load() {
     losses disk2
     [ "$losses" -gt "$before" ] || return 1
     # A request that was done out of turn is lost: the daemon has no memory of what was in flight. A reset of the device ends it.
-    if eventually ended; then completed=$((completed + 1)); else stuck=$((stuck + 1)); fi
+    if eventually ended; then
+        wait $load || { tail -n 3 /tmp/load; return 1; }
+        completed=$((completed + 1))
+    else
+        stuck=$((stuck + 1))
+    fi
     rebind virtio_blk "$four" /dev/vdc && eventually ended
 }
 completed=0 stuck=0 count=0
