@@ -189,8 +189,11 @@ public sealed unsafe class SharedMemoryWindow : SharedMemoryRegion, IDisposable
         {
             for (ulong next = 0; _mappings.AtOrAbove(next) is { } mapping; next = mapping.End)
             {
-                if (mapping.HasSlot)
-                    any |= mapping.Shrink(0);
+                if (!mapping.HasSlot)
+                    continue;
+                // Nothing is shown of it any more, which no host refuses.
+                _ = mapping.Shrink(0);
+                any = true;
             }
         }
         if (any)
