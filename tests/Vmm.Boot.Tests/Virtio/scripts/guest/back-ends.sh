@@ -31,3 +31,14 @@ losses() {
     ask "tail -n 1 $metrics | grep -oE '\"$1\":\\{\"connected\":[01],\"connects\":[0-9]+,\"losses\":[0-9]+' | grep -oE '[0-9]+$'"
     losses=$answer
 }
+
+# check_rebinds: the script's rebinds, once for what is made once, and then as a check; the VMM has as many descriptors and threads after it as before.
+check_rebinds() {
+    rebinds
+    ask 'echo $(ls /proc/$pid/fd | wc -l) $(ls /proc/$pid/task | wc -l)'
+    before=$answer
+    check rebind rebinds
+    ask 'echo $(ls /proc/$pid/fd | wc -l) $(ls /proc/$pid/task | wc -l)'
+    fact descriptors_and_threads "$before" then "$answer"
+    check nothing_leaked test "$before" = "$answer"
+}

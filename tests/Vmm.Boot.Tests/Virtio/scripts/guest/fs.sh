@@ -57,13 +57,7 @@ rebinds() {
         count=$((count + 1))
     done
 }
-rebinds
-ask 'echo $(ls /proc/$pid/fd | wc -l) $(ls /proc/$pid/task | wc -l)'
-before=$answer
-check rebind rebinds
-ask 'echo $(ls /proc/$pid/fd | wc -l) $(ls /proc/$pid/task | wc -l)'
-fact descriptors_and_threads "$before" then "$answer"
-check nothing_leaked test "$before" = "$answer"
+check_rebinds
 
 # --- a back-end that dies: its session is gone, so the file system is mounted anew
 check mount_before_kill mounted
